@@ -1,0 +1,1 @@
+"""What everything else speaks in: configuration, records, artefacts, progress, the machine."""
