@@ -1,0 +1,128 @@
+"""Configuration: frozen pydantic models, YAML 1.2 files, dotted overrides.
+
+An unknown key is refused with the nearest valid one, because a misspelt key that is silently ignored is a run
+wasted. YAML is read as 1.2, where ``1e-4`` is a number and ``no`` and ``1:1`` are strings.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar, get_args
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from fledge.core.errors import ConfigError
+
+
+class Config(BaseModel):
+    """Base of every configuration."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=False)
+
+    def plain(self) -> dict[str, Any]:
+        """As JSON values: what manifests record and compare."""
+        return self.model_dump(mode="json")
+
+
+C = TypeVar("C", bound=Config)
+
+
+def parse_yaml(text: str, origin: str = "<text>") -> Any:
+    from ruamel.yaml import YAML
+    from ruamel.yaml.error import YAMLError
+
+    yaml = YAML(typ="safe", pure=True)
+    yaml.version = (1, 2)
+    try:
+        return yaml.load(text)
+    except YAMLError as error:
+        raise ConfigError(f"{origin}: not valid YAML: {error}") from None
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise ConfigError(f"{path}: there is no such file") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: cannot be read: {error}") from None
+    value = parse_yaml(text, str(path))
+    if value is None:
+        return {}
+    if not isinstance(value, dict):
+        raise ConfigError(f"{path}: the top level must be a mapping of keys to values")
+    return value
+
+
+def parse_override(text: str) -> tuple[list[str], Any]:
+    """``a.b=value`` -> (["a", "b"], value), the value read as YAML."""
+    key, equals, value = text.partition("=")
+    if not equals or not all(key.split(".")):
+        raise ConfigError(f"override {text!r}: write it as key=value, with dots between levels")
+    return key.split("."), parse_yaml(value, f"override {text!r}")
+
+
+def with_overrides(values: Mapping[str, Any], overrides: Iterable[str]) -> dict[str, Any]:
+    """A copy of the nested mapping with dotted overrides applied."""
+    result = _copy(values)
+    for text in overrides:
+        path, value = parse_override(text)
+        place = result
+        for key in path[:-1]:
+            inner = place.setdefault(key, {})
+            if not isinstance(inner, dict):
+                raise ConfigError(f"override {text!r}: {key!r} holds {inner!r}, which has no keys below it")
+            place = inner
+        place[path[-1]] = value
+    return result
+
+
+def _copy(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _copy(inner) for key, inner in value.items()}
+    return value
+
+
+def build(cls: type[C], values: Mapping[str, Any], origin: str = "configuration") -> C:
+    """Validate; every problem is named with its key, and an unknown key with the nearest valid one."""
+    try:
+        return cls.model_validate(dict(values))
+    except ValidationError as error:
+        raise ConfigError(f"{origin}:\n" + "\n".join(_explain(cls, item) for item in error.errors())) from None
+
+
+def load_config(cls: type[C], path: Path | None = None, overrides: Sequence[str] = ()) -> C:
+    """Read a YAML file (or start from the defaults), apply overrides, validate."""
+    values = read_yaml(path) if path is not None else {}
+    return build(cls, with_overrides(values, overrides), str(path) if path is not None else cls.__module__)
+
+
+def _explain(cls: type[BaseModel], item: Any) -> str:
+    location = [str(part) for part in item["loc"]]
+    key = ".".join(location)
+    if item["type"] == "extra_forbidden":
+        names = _field_names(cls, location[:-1])
+        near = difflib.get_close_matches(location[-1], names, n=1, cutoff=0.5)
+        hint = f"; did you mean {near[0]!r}?" if near else f"; valid keys: {', '.join(sorted(names))}"
+        return f"  {key}: unknown key{hint}"
+    if item["type"] == "missing":
+        return f"  {key}: is required"
+    return f"  {key}: {item['msg'].removeprefix('Value error, ')} (got {item['input']!r})"
+
+
+def _field_names(cls: type[BaseModel], path: Sequence[str]) -> list[str]:
+    """Names of the fields at a nested place, as far as the annotations tell."""
+    current: type[BaseModel] | None = cls
+    for part in path:
+        field = current.model_fields.get(part) if current is not None else None
+        if field is None:
+            continue  # the tag of a union or a list index
+        found = [a for a in (field.annotation, *get_args(field.annotation)) if _is_model(a)]
+        current = found[0] if found else None
+    return list(current.model_fields) if current is not None else []
+
+
+def _is_model(value: Any) -> bool:
+    return isinstance(value, type) and issubclass(value, BaseModel)

@@ -1,0 +1,258 @@
+"""Read and write records as JSON lines, JSON arrays or Parquet; a bad row is reported with file and line."""
+
+from __future__ import annotations
+
+import contextlib
+import gzip
+import io
+import json
+import os
+import tempfile
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from fledge.core.errors import DataError
+from fledge.core.records import Conversation, Preference, Record
+
+R = TypeVar("R", bound=Record)
+OnError = Literal["fail", "skip"]
+
+
+def read_records(
+    path: Path, kind: type[R], on_error: OnError = "fail", skipped: list[str] | None = None
+) -> Iterator[R]:
+    """Yield the records of a file. With ``on_error="skip"`` the reason for each bad row is appended to ``skipped``.
+
+    `Preference` rows may also be in the implicit-prompt form (``chosen`` and ``rejected`` as whole dialogues) or in
+    the form of fine-tuning APIs (``input``, ``preferred_output``, ``non_preferred_output``); `Conversation` rows may
+    also use ``conversations`` with ``from``/``value``, or ``prompt``/``response``, or ``instruction``/``output``.
+    """
+    for place, row in _rows(Path(path), on_error, skipped):
+        try:
+            if not isinstance(row, dict):
+                raise DataError(f"expected an object, found {type(row).__name__}")
+            yield kind.model_validate(_normalise(row, kind))
+        except (ValidationError, DataError) as error:
+            message = f"{place}: {_reason(error)}"
+            if on_error == "fail":
+                raise DataError(f"{message}\n  (on_error=skip counts such rows and goes on)") from None
+            if skipped is not None:
+                skipped.append(message)
+
+
+def write_jsonl(path: Path, rows: Iterable[BaseModel | dict[str, Any]]) -> int:
+    """Write rows beside the place and rename when whole; returns how many."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    count = 0
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            for row in rows:
+                value = row.model_dump(mode="json", exclude_none=True) if isinstance(row, BaseModel) else row
+                file.write(json.dumps(value, ensure_ascii=False) + "\n")
+                count += 1
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    except BaseException:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(temporary)
+        raise
+    return count
+
+
+def open_text(path: Path) -> io.TextIOBase:
+    """A text file, plain, .gz or .zst."""
+    if not path.exists():
+        raise DataError(f"{path}: there is no such file")
+    if path.suffix == ".gz":
+        return io.TextIOWrapper(gzip.open(path, "rb"), encoding="utf-8")
+    if path.suffix == ".zst":
+        import zstandard
+
+        return io.TextIOWrapper(zstandard.ZstdDecompressor().stream_reader(path.open("rb")), encoding="utf-8")
+    return path.open(encoding="utf-8")
+
+
+def _rows(path: Path, on_error: OnError, skipped: list[str] | None) -> Iterator[tuple[str, Any]]:
+    name = path.name.removesuffix(".gz").removesuffix(".zst")
+    if name.endswith(".parquet"):
+        import pyarrow.parquet
+
+        table = pyarrow.parquet.read_table(path)
+        yield from ((f"{path}:row {i}", row) for i, row in enumerate(table.to_pylist()))
+        return
+    if name.endswith(".json"):
+        with open_text(path) as file:
+            try:
+                values = json.load(file)
+            except (ValueError, OSError, EOFError) as error:
+                raise DataError(f"{path}: not valid JSON: {error}") from None
+        if not isinstance(values, list):
+            raise DataError(f"{path}: expected a list of objects at the top level")
+        yield from ((f"{path}:item {i}", row) for i, row in enumerate(values))
+        return
+    yield from _json_lines(path, on_error, skipped)
+
+
+def _json_lines(path: Path, on_error: OnError, skipped: list[str] | None) -> Iterator[tuple[str, Any]]:
+    def complain(message: str) -> None:
+        if on_error == "fail":
+            raise DataError(f"{message}\n  (on_error=skip counts such rows and goes on)")
+        if skipped is not None:
+            skipped.append(message)
+
+    with open_text(path) as file:
+        lines = enumerate(file, 1)
+        number = 0
+        while True:
+            try:
+                number, line = next(lines)
+            except StopIteration:
+                return
+            except (OSError, EOFError, UnicodeDecodeError) as error:  # a truncated .gz, or bytes that are not UTF-8
+                complain(f"{path}:after line {number}: cannot be read further: {error}")
+                return
+            if not line.strip():
+                continue
+            try:
+                value = json.loads(line)
+            except ValueError as error:
+                complain(f"{path}:{number}: not valid JSON: {error}")
+                continue
+            yield f"{path}:{number}", value
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, ValidationError):
+        parts = []
+        for item in error.errors():
+            where = ".".join(str(part) for part in item["loc"])
+            parts.append(f"{where}: {item['msg']}" if where else item["msg"].removeprefix("Value error, "))
+        return "; ".join(parts)
+    return str(error)
+
+
+_SHAREGPT_ROLES = {"human": "user", "gpt": "assistant", "observation": "tool", "function_call": "assistant"}
+
+
+def _normalise(row: dict[str, Any], kind: type[Record]) -> dict[str, Any]:
+    if kind is Conversation:
+        return _conversation(row)
+    if kind is Preference:
+        return _preference(row)
+    return row
+
+
+def _messages(value: Any) -> list[dict[str, Any]]:
+    """Messages in either spelling; a bare string is one user message."""
+    if isinstance(value, str):
+        return [{"role": "user", "content": value}]
+    if not isinstance(value, list):
+        raise DataError(f"messages must be a list, found {type(value).__name__}")
+    result = []
+    for item in value:
+        if isinstance(item, dict) and "from" in item and "value" in item:
+            role = item["from"]
+            result.append({"role": _SHAREGPT_ROLES.get(role, role), "content": item["value"]})
+        else:
+            result.append(item)
+    return result
+
+
+def _conversation(row: dict[str, Any]) -> dict[str, Any]:
+    if "messages" in row:
+        known = {"messages", "meta"}
+        _refuse_unknown(row, known)
+        return {**row, "messages": _messages(row["messages"])}
+    if "conversations" in row:
+        _refuse_unknown(row, {"conversations", "system", "tools", "id"})
+        system = [{"role": "system", "content": row["system"]}] if row.get("system") else []
+        return {"messages": system + _messages(row["conversations"])}
+    if "prompt" in row and "response" in row:
+        return _pair(row["prompt"], row["response"])
+    if "instruction" in row:
+        answer = row.get("output", row.get("response"))
+        extra = row.get("input") or ""
+        return _pair(row["instruction"] + (f"\n{extra}" if extra else ""), answer)
+    raise DataError(
+        "no conversation here: expected the key 'messages' (or 'conversations', or 'prompt' with 'response', or "
+        f"'instruction' with 'output'); found {sorted(row)}"
+    )
+
+
+def _pair(question: Any, answer: Any) -> dict[str, Any]:
+    if not isinstance(answer, str) or not answer.strip():
+        raise DataError("the answer is empty")
+    return {"messages": [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]}
+
+
+def _preference(row: dict[str, Any]) -> dict[str, Any]:
+    if "preferred_output" in row or "non_preferred_output" in row:
+        return _api_preference(row)
+    if "chosen" not in row or "rejected" not in row:
+        raise DataError(
+            "no preference here: expected 'prompt', 'chosen', 'rejected' (or 'input', 'preferred_output', "
+            f"'non_preferred_output'); found {sorted(row)}"
+        )
+    chosen, rejected = row["chosen"], row["rejected"]
+    if "prompt" in row:
+        _refuse_unknown(row, {"prompt", "chosen", "rejected", "meta"})
+        prompt = _messages(row["prompt"])
+        return {**row, "prompt": prompt, "chosen": _last_turn(chosen), "rejected": _last_turn(rejected)}
+    if "conversations" in row:
+        _refuse_unknown(row, {"conversations", "system", "chosen", "rejected"})
+        return {
+            "prompt": _messages(row["conversations"]),
+            "chosen": _last_turn([chosen] if isinstance(chosen, dict) else chosen),
+            "rejected": _last_turn([rejected] if isinstance(rejected, dict) else rejected),
+        }
+    _refuse_unknown(row, {"chosen", "rejected", "meta"})
+    if isinstance(chosen, str) or isinstance(rejected, str):
+        raise DataError("without a 'prompt', 'chosen' and 'rejected' must be whole dialogues")
+    chosen, rejected = _messages(chosen), _messages(rejected)
+    if chosen[:-1] != rejected[:-1]:
+        raise DataError("'chosen' and 'rejected' differ before their last turn: they do not share a prompt")
+    return {"prompt": chosen[:-1], "chosen": _last_turn(chosen), "rejected": _last_turn(rejected)}
+
+
+def _api_preference(row: dict[str, Any]) -> dict[str, Any]:
+    """The schema of fine-tuning APIs: exactly three keys, each output a list with one assistant message."""
+    _refuse_unknown(row, {"input", "preferred_output", "non_preferred_output"})
+    missing = {"input", "preferred_output", "non_preferred_output"} - row.keys()
+    if missing:
+        raise DataError(f"missing {sorted(missing)}")
+    source = row["input"]
+    if not isinstance(source, dict) or "messages" not in source:
+        raise DataError("'input' must be an object with 'messages'")
+    _refuse_unknown(source, {"messages", "tools", "parallel_tool_calls"})
+    for key in ("preferred_output", "non_preferred_output"):
+        output = row[key]
+        if not isinstance(output, list) or len(output) != 1:
+            raise DataError(f"'{key}' must be a list with exactly one message")
+    return {
+        "prompt": _messages(source["messages"]),
+        "chosen": _last_turn(row["preferred_output"]),
+        "rejected": _last_turn(row["non_preferred_output"]),
+    }
+
+
+def _last_turn(value: Any) -> str:
+    if isinstance(value, str):
+        return value
+    messages = _messages(value)
+    if not messages or not isinstance(messages[-1], dict) or messages[-1].get("role") != "assistant":
+        raise DataError("an answer must be a text, or messages that end with the assistant's")
+    content = messages[-1].get("content")
+    if not isinstance(content, str):
+        raise DataError("the assistant's message has no text content")
+    return content
+
+
+def _refuse_unknown(row: dict[str, Any], known: set[str]) -> None:
+    unknown = sorted(row.keys() - known)
+    if unknown:
+        raise DataError(f"unknown key {unknown[0]!r}; expected {sorted(known)}")
