@@ -1,0 +1,1 @@
+"""The decoder: packed layout, attention, rotary positions, Hugging Face in and out."""

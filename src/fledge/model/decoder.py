@@ -1,0 +1,135 @@
+"""The decoder, read from top to bottom. Parameters bear Hugging Face's names (SPEC A.4).
+
+Shapes: N tokens of the packed row, h hidden, q and k query and key heads, d head size, i intermediate, V vocabulary.
+Nothing here knows segments: attention is handed in, and everything else sees (N, h).
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Protocol
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from fledge.model.config import DecoderConfig
+
+
+class Attend(Protocol):
+    """Attention over whatever layout or cache it was made for. It applies the rotary positions itself."""
+
+    def __call__(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        """q (N, q, d), k and v (N, k, d), not rotated -> (N, q, d)."""
+        ...
+
+
+class RMSNorm(nn.Module):
+    """Normalised in float32, cast back, then scaled: the order matters for bf16 parity."""
+
+    def __init__(self, size: int, eps: float) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(size))
+        self.eps = eps
+
+    def forward(self, x: Tensor) -> Tensor:
+        if x.dtype == torch.float32:
+            return F.rms_norm(x, (x.shape[-1],), self.weight, self.eps)
+        y = x.float()
+        y = y * torch.rsqrt(y.square().mean(-1, keepdim=True) + self.eps)
+        return self.weight * y.to(x.dtype)
+
+
+class SelfAttention(nn.Module):
+    def __init__(self, config: DecoderConfig) -> None:
+        super().__init__()
+        h, d = config.hidden_size, config.head_dim
+        self.heads, self.key_heads, self.head_dim = config.num_attention_heads, config.num_key_value_heads, d
+        self.q_proj = nn.Linear(h, self.heads * d, bias=config.attention_bias)
+        self.k_proj = nn.Linear(h, self.key_heads * d, bias=config.attention_bias)
+        self.v_proj = nn.Linear(h, self.key_heads * d, bias=config.attention_bias)
+        self.o_proj = nn.Linear(self.heads * d, h, bias=False)
+
+    def forward(self, x: Tensor, layer: int, attend: Attend) -> Tensor:
+        q = self.q_proj(x).view(-1, self.heads, self.head_dim)
+        k = self.k_proj(x).view(-1, self.key_heads, self.head_dim)
+        v = self.v_proj(x).view(-1, self.key_heads, self.head_dim)
+        out: Tensor = self.o_proj(attend(layer, q, k, v).flatten(1))
+        return out
+
+
+class FeedForward(nn.Module):
+    def __init__(self, config: DecoderConfig) -> None:
+        super().__init__()
+        h, i = config.hidden_size, config.intermediate_size
+        self.gate_proj = nn.Linear(h, i, bias=False)
+        self.up_proj = nn.Linear(h, i, bias=False)
+        self.down_proj = nn.Linear(i, h, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.down_proj(F.silu(self.gate_proj(x)) * self.up_proj(x))
+        return out
+
+
+class Block(nn.Module):
+    def __init__(self, config: DecoderConfig) -> None:
+        super().__init__()
+        self.input_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
+        self.self_attn = SelfAttention(config)
+        self.post_attention_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
+        self.mlp = FeedForward(config)
+
+    def forward(self, x: Tensor, layer: int, attend: Attend) -> Tensor:
+        x = x + self.self_attn(self.input_layernorm(x), layer, attend)
+        return x + self.mlp(self.post_attention_layernorm(x))
+
+
+class Trunk(nn.Module):
+    def __init__(self, config: DecoderConfig) -> None:
+        super().__init__()
+        self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size)
+        self.layers = nn.ModuleList(Block(config) for _ in range(config.num_hidden_layers))
+        self.norm = RMSNorm(config.hidden_size, config.rms_norm_eps)
+
+    def forward(self, tokens: Tensor, attend: Attend) -> Tensor:
+        x = self.embed_tokens(tokens)
+        for index, block in enumerate(self.layers):
+            x = block(x, index, attend)
+        out: Tensor = self.norm(x)
+        return out
+
+
+class Decoder(nn.Module):
+    """``decoder(tokens (N,), attend) -> hidden (N, h)``. The head is applied elsewhere, in chunks (promise 5)."""
+
+    def __init__(self, config: DecoderConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.model = Trunk(config)
+        if not config.tie_word_embeddings:
+            self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
+
+    def forward(self, tokens: Tensor, attend: Attend) -> Tensor:
+        out: Tensor = self.model(tokens, attend)
+        return out
+
+    @property
+    def output_weight(self) -> Tensor:
+        """(V, h)"""
+        return self.model.embed_tokens.weight if self.config.tie_word_embeddings else self.lm_head.weight
+
+    @torch.no_grad()
+    def initialise(self, seed: int) -> None:
+        """Normal with ``initializer_range``; what is written into the residual stream is smaller by 1/sqrt(2 layers)
+        (Qwen1's code, SPEC A.2). The same weights from the same seed, whatever was drawn before."""
+        generator = torch.Generator().manual_seed(seed)
+        std = self.config.initializer_range
+        for name, parameter in self.named_parameters():
+            if name.endswith("norm.weight"):
+                parameter.fill_(1.0)
+            elif name.endswith("bias"):
+                parameter.zero_()
+            else:
+                residual = name.endswith(("o_proj.weight", "down_proj.weight"))
+                scale = std / math.sqrt(2 * self.config.num_hidden_layers) if residual else std
+                parameter.copy_(torch.randn(parameter.shape, generator=generator) * scale)
