@@ -1,0 +1,1 @@
+"""Byte-level BPE, and chat: messages -> ids + mask."""

@@ -1,0 +1,161 @@
+"""Stage tokenizer: documents -> a byte-level BPE tokenizer as a Hugging Face folder (SPEC B.1, B.2)."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from pydantic import Field, model_validator
+
+from fledge.core import config as core_config
+from fledge.core.artefact import produce
+from fledge.core.errors import DataError
+from fledge.core.progress import progress
+from fledge.tokenizer import bpe
+from fledge.tokenizer.inputs import texts
+
+PASSAGE = 4096  # characters: the unit of sampling, so that one long book does not decide all or nothing
+HELD_OUT = 64  # one passage in so many is kept for measuring compression
+MEASURED = 1 << 20  # characters of held-out text per language that are encoded for the measurement
+
+
+class Config(core_config.Config):
+    """Configuration of the stage."""
+
+    documents: Path | None = Field(None, description="a corpus: folder with documents/*.parquet, or a file of rows")
+    extra: tuple[Path, ...] = Field((), description="more files: documents, dialogues, preferences, tasks, plain text")
+    vocab_size: int = Field(4096, description="embedding rows, control tokens and padding included")
+    pad_to: int = Field(64, ge=1, description="the rows are a multiple of this")
+    max_characters: int = Field(50_000_000, ge=1, description="cap of the sample, shared evenly between languages")
+    default_system: str | None = Field(None, description="system message put before dialogues without one")
+    model_max_length: int = Field(32768, ge=1)
+    seed: int = 0
+
+    @model_validator(mode="after")
+    def _usable(self) -> Config:
+        if self.documents is None and not self.extra:
+            raise ValueError("there is nothing to train on: give documents=FOLDER or extra=[FILE, ...]")
+        return self
+
+
+def run(config: Config, out: Path, redo: bool = False) -> None:
+    """Write the folder ``out``: the tokenizer, and compression by language in its manifest."""
+    bpe.check_size(config.vocab_size, config.pad_to)
+    files = _files(config)
+    inputs: dict[str, Path | list[Path]] = {"extra": list(config.extra)} if config.extra else {}
+    if config.documents is not None:
+        inputs["documents"] = config.documents
+    with produce(
+        out, kind="tokenizer", stage="tokenizer", config=config, inputs=inputs, seed=config.seed, redo=redo
+    ) as work:
+        if work.done:
+            return
+        skipped: list[str] = []
+        sizes: Counter[str] = Counter()
+        for language, _, passage in _passages(files, config.seed, skipped):
+            sizes[language] += len(passage)
+        shares = sample_shares(sizes, config.max_characters)
+        sample = _Sample(files, config.seed, shares)
+        tokenizer = bpe.train(
+            sample, config.vocab_size, config.pad_to, config.default_system, config.model_max_length
+        )  # fmt: skip
+        tokenizer.save(work.folder)
+        measured = {name: bpe.compression(tokenizer, kept) for name, kept in sorted(sample.measured().items())}
+        work.metrics.update(
+            ids=tokenizer.vocab_size,
+            rows=tokenizer.embedding_rows,
+            wanted_rows=config.vocab_size,
+            available_characters=dict(sorted(sizes.items())),
+            trained_characters=dict(sorted(sample.trained.items())),
+            trained_bytes=sum(sample.trained_bytes.values()),
+            compression=measured,
+            compression_on={name: "held-out" if sample.held_out[name] else "training text" for name in measured},
+            skipped=len(skipped),
+            skipped_reasons=skipped[:20],
+        )
+
+
+def sample_shares(sizes: Mapping[str, int], limit: int) -> dict[str, float]:
+    """Which share of each language's characters to take: the limit is divided evenly, and what a small language
+    leaves over goes to the others (water-filling)."""
+    shares: dict[str, float] = {}
+    left, waiting = limit, sorted(sizes, key=lambda name: (sizes[name], name))
+    while waiting:
+        name = waiting.pop(0)
+        taken = min(sizes[name], left // (len(waiting) + 1))
+        shares[name] = taken / sizes[name] if sizes[name] else 0.0
+        left -= taken
+    return shares
+
+
+class _Sample:
+    """Iterates over the sampled passages; keeps the ones held out, and counts."""
+
+    def __init__(self, files: list[Path], seed: int, shares: Mapping[str, float]) -> None:
+        self._files, self._seed, self._shares = files, seed, shares
+        self.trained: Counter[str] = Counter()
+        self.trained_bytes: Counter[str] = Counter()
+        self.held_out: dict[str, list[str]] = {name: [] for name in shares}
+        self._some_trained: dict[str, list[str]] = {name: [] for name in shares}
+
+    def __iter__(self) -> Iterator[str]:
+        total = sum(self._shares.values()) and None
+        with progress("tokenizer", total, unit="characters") as bar:
+            for language, draw, passage in _passages(self._files, self._seed, []):
+                share = self._shares.get(language, 0.0)
+                if draw * HELD_OUT < 1:
+                    self._keep(self.held_out[language], passage)
+                elif draw <= share:
+                    self._keep(self._some_trained[language], passage)
+                    self.trained[language] += len(passage)
+                    self.trained_bytes[language] += len(passage.encode())
+                    bar.advance(len(passage))
+                    yield passage
+
+    def measured(self) -> dict[str, list[str]]:
+        """Text by language to measure compression on: held out, or training text where nothing could be."""
+        found = {name: self.held_out[name] or self._some_trained[name] for name in self._shares}
+        return {name: kept for name, kept in found.items() if kept}
+
+    @staticmethod
+    def _keep(kept: list[str], passage: str) -> None:
+        if sum(map(len, kept)) < MEASURED:
+            kept.append(passage)
+
+
+def _passages(files: list[Path], seed: int, skipped: list[str]) -> Iterator[tuple[str, float, str]]:
+    """(language, a number in [0, 1) that follows from content and seed alone, passage)."""
+    key = seed.to_bytes(8, "little", signed=True)
+    for path in files:
+        for text, language in texts(path, skipped):
+            for passage in cut(text, PASSAGE):
+                digest = hashlib.blake2b(passage.encode("utf-8", "replace"), digest_size=8, key=key).digest()
+                yield language or "unknown", int.from_bytes(digest, "little") / 2**64, passage
+
+
+def cut(text: str, size: int) -> Iterator[str]:
+    """Passages of about ``size`` characters, ending at line breaks where there are any."""
+    start = 0
+    while start < len(text):
+        end = start + size
+        if end < len(text):
+            line = text.rfind("\n", start, end)
+            end = line + 1 if line > start else end
+        yield text[start:end]
+        start = end
+
+
+def _files(config: Config) -> list[Path]:
+    found: list[Path] = []
+    if config.documents is not None:
+        folder = config.documents
+        found = sorted((folder / "documents").glob("*.parquet")) if folder.is_dir() else [folder]
+        if not found:
+            raise DataError(f"{folder}: has no documents/*.parquet, so it is not a corpus")
+    found += config.extra
+    for path in found:
+        if not path.is_file():
+            raise DataError(f"{path}: there is no such file")
+    return found
