@@ -1,0 +1,1 @@
+"""What a reply is worth: verifiers (`verifiers`), and the sandbox that runs code of models (`sandbox`)."""

@@ -1,0 +1,237 @@
+"""The warden: reads jobs from standard input, forks confined cells for each, watches them, reports.
+
+Frames on both sides: 4 bytes of length, little-endian, then JSON. A job is three frames: header, code, tests; code and
+tests are read by the cells themselves, never by the warden, so that no cell finds them in the memory it was forked with.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import resource
+import select
+import shutil
+import signal
+import struct
+import sys
+import time
+import traceback
+from collections.abc import Callable
+from typing import Any
+
+from . import cell, confine
+
+DEVICES = ("/dev/null", "/dev/zero", "/dev/urandom")
+_TICK = 0.05
+
+
+def read_frame() -> bytes:
+    """One frame of standard input, unbuffered: what follows belongs to somebody else. Raises EOFError at its end."""
+    return _read_exactly(struct.unpack("<I", _read_exactly(4))[0])
+
+
+def _read_exactly(size: int) -> bytes:
+    parts = []
+    while size:
+        part = os.read(0, min(size, 1 << 20))
+        if not part:
+            raise EOFError
+        parts.append(part)
+        size -= len(part)
+    return b"".join(parts)
+
+
+def write_frame(message: dict[str, Any]) -> None:
+    data = json.dumps(message).encode()
+    data = struct.pack("<I", len(data)) + data
+    while data:
+        data = data[os.write(1, data) :]
+
+
+class Warden:
+    """Runs jobs one after the other. `kind` says what surrounds it: bubblewrap, namespaces or landlock."""
+
+    def __init__(self, kind: str, readable: list[str], base: str) -> None:
+        self.kind, self.readable = kind, readable
+        self.room = "/tmp" if kind == "namespaces" else os.path.join(base, f"room{os.getpid()}")
+
+    def run(self, header: dict[str, Any]) -> dict[str, Any]:
+        """Fork the cells of one job, wait for the verdict or a limit, kill them, report."""
+        self._empty_room(header)
+        started = time.monotonic()
+        with_tests = bool(header["entry"])
+        output, output_in = os.pipe()
+        verdict, verdict_in = os.pipe()
+        calls, calls_in = os.pipe()
+        values, values_in = os.pipe()
+        null = os.open("/dev/null", os.O_RDWR)
+        first = [calls, values_in] if with_tests else []
+        code_cell = cell.run_candidate if with_tests else cell.run_program
+        cells = [self._fork(header, [null, output_in, output_in, *first], code_cell)]
+        if with_tests:
+            rest = [null, null, null, values, calls_in, verdict_in]
+            cells.append(self._fork(header, rest, lambda text: cell.run_tests(text, header["entry"])))
+        else:
+            read_frame()
+        for descriptor in (output_in, verdict_in, calls, calls_in, values, values_in, null):
+            os.close(descriptor)
+        try:
+            report = self._watch(header, cells, output, verdict, started)
+        finally:
+            statuses = self._end(cells)
+            os.close(output)
+            os.close(verdict)
+        report["exit"] = statuses[0]
+        report["seconds"] = time.monotonic() - started
+        return report
+
+    def _empty_room(self, header: dict[str, Any]) -> None:
+        if self.kind == "namespaces":
+            confine.fresh_tmp(self.room, header["disk"])
+            return
+        shutil.rmtree(self.room, ignore_errors=True)
+        os.mkdir(self.room, 0o700)
+
+    def _fork(self, header: dict[str, Any], descriptors: list[int], work: Callable[[str], None]) -> int:
+        """Fork a cell whose descriptors 0, 1, ... are those given. Returns when it has read its frame."""
+        ready, ready_in = os.pipe()
+        pid = os.fork()
+        if pid == 0:
+            try:
+                self._become_cell(header, descriptors, ready_in, work)
+            except SystemExit as end:
+                _leave(end.code if isinstance(end.code, int) else int(end.code is not None))
+            except BaseException:
+                traceback.print_exc()
+                _leave(99)
+            _leave(0)
+        os.close(ready_in)
+        seen = os.read(ready, 1)
+        os.close(ready)
+        if not seen:
+            raise RuntimeError("a cell could not be confined")
+        return pid
+
+    def _become_cell(
+        self, header: dict[str, Any], descriptors: list[int], ready: int, work: Callable[[str], None]
+    ) -> None:
+        confine.die_with_parent()
+        os.setsid()
+        text = read_frame().decode()  # while standard input is still the warden's
+        os.chdir(self.room)
+        # Out of the way of 0..n first, then to their places, then everything else is closed.
+        high = [fcntl.fcntl(descriptor, fcntl.F_DUPFD, 21) for descriptor in [*descriptors, ready]]
+        for place, descriptor in enumerate(high[:-1]):
+            os.dup2(descriptor, place)
+        os.dup2(high[-1], 15)
+        os.closerange(len(descriptors), 15)
+        os.closerange(16, 4096)
+        files = len(descriptors) + 64
+        confine.limit(header["memory"], header["cpu"], header["disk"], header["threads"], files)
+        if not confine.restrict_files([*self.readable, *DEVICES], [self.room, "/dev/null"]) and self.kind == "landlock":
+            raise OSError("no Landlock")
+        confine.drop_privileges()
+        confine.restrict_calls()
+        os.environ.clear()
+        os.write(15, b"x")
+        os.close(15)
+        work(text)
+
+    def _watch(
+        self, header: dict[str, Any], cells: list[int], output: int, verdict: int, started: float
+    ) -> dict[str, Any]:
+        """Collect output and verdict until the last cell is done or a limit is reached."""
+        open_pipes = {output: bytearray(), verdict: bytearray()}
+        needed = verdict if header["entry"] else output
+        status = "done"
+        total, next_look = 0, 0.0
+        while needed in open_pipes or (not header["entry"] and not _has_ended(cells[0])):
+            left = started + header["wall"] - time.monotonic()
+            if left <= 0:
+                status = "timeout"
+                break
+            for pipe in select.select(list(open_pipes), [], [], min(left, _TICK if open_pipes else 0.002))[0]:
+                data = os.read(pipe, 1 << 16)
+                if not data:
+                    header.setdefault("texts", {})[pipe] = open_pipes.pop(pipe)
+                    continue
+                total += len(data)
+                open_pipes[pipe] += data[: max(0, header["output"] - len(open_pipes[pipe]))]
+            if total > header["output_limit"]:
+                status = "output"
+                break
+            if self.kind != "namespaces" and time.monotonic() > next_look:
+                next_look = time.monotonic() + _TICK
+                if _used(self.room) > header["disk"]:
+                    status = "disk"
+                    break
+        texts = header.get("texts", {}) | open_pipes
+        report: dict[str, Any] = {"status": status, "output": bytes(texts[output]).decode("utf-8", "replace")}
+        if status == "done" and header["entry"]:
+            try:
+                report["verdict"] = json.loads(bytes(texts[verdict]))
+            except ValueError:
+                report["status"] = "no verdict"
+        return report
+
+    def _end(self, cells: list[int]) -> list[int]:
+        """Kill the cells and all that is left of them; exit statuses, negative for signals."""
+        statuses = []
+        for pid in cells:
+            os.kill(pid, signal.SIGKILL)
+            statuses.append(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+        if os.getpid() == 1:
+            try:
+                os.kill(-1, signal.SIGKILL)  # all of this process namespace but us
+                while True:
+                    os.waitpid(-1, 0)
+            except (ProcessLookupError, ChildProcessError):
+                pass
+        return statuses
+
+
+def _has_ended(pid: int) -> bool:
+    return os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+
+
+def _leave(status: int) -> None:
+    try:
+        sys.stdout.flush()
+        sys.stderr.flush()
+    finally:
+        os._exit(status)
+
+
+def _used(folder: str) -> int:
+    total = 0
+    for place, _, files in os.walk(folder):
+        for name in files:
+            try:
+                total += os.lstat(os.path.join(place, name)).st_blocks * 512 + 4096
+            except OSError:
+                continue
+    return total
+
+
+def main() -> None:
+    """Entry: `warden KIND BASE`, the readable paths in the first frame."""
+    kind, base = sys.argv[1], sys.argv[2]
+    readable = json.loads(read_frame())
+    confine.machine()
+    sys.path[:] = [path for path in sys.path if not path.endswith("/reward")]
+    if kind == "namespaces":
+        confine.unshare_all()
+        child = os.fork()
+        if child:
+            os._exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) & 255)
+        confine.new_root(base, readable, DEVICES)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    warden = Warden(kind, readable, base)
+    write_frame({"status": "ready", "landlock": confine.landlock_version()})
+    while True:
+        try:
+            header = json.loads(read_frame())
+        except EOFError:
+            return
+        write_frame(warden.run(header))

@@ -1,0 +1,299 @@
+"""Verifiers: does a reply answer its task? Each is a function of (answer, reply), found by name.
+
+`score(task, reply)` is the door; `score_many` runs code of many replies side by side in the sandbox.
+
+| name | `answer` | what is checked |
+|---|---|---|
+| number | value | the last number of the reply |
+| exact | texts | the whole reply, without case and outer punctuation, is one of them |
+| contains | all, any, none (at least one) | texts that occur in the reply; ASCII ones as whole words |
+| json | value | the reply, or a fenced block in it, is equal JSON |
+| refusal | refuse, markers | whether a marker of refusal occurs, as it should |
+| unknown | markers | a marker of not knowing occurs |
+| python_tests | entry, tests | the reply's code passes the tests in the sandbox |
+| gsm8k, maths | value | SPEC J.9 |
+| module:function | anything | the user's own, `(task, reply) -> Score, float or bool` |
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import math
+import re
+import unicodedata
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any
+
+from fledge.core.errors import ConfigError, DataError
+from fledge.core.records import Task
+from fledge.reward import sandbox
+from fledge.reward.maths import check_answer, numbers, same_number
+
+
+@dataclass(frozen=True)
+class Score:
+    """`value` in [0, 1]; `detail` says in words what was compared."""
+
+    value: float
+    detail: str = ""
+
+
+Verifier = Callable[[dict[str, Any], str], Score]
+
+
+@dataclass(frozen=True)
+class _Entry:
+    check: Verifier
+    required: frozenset[str]
+    optional: frozenset[str]
+
+
+_REGISTRY: dict[str, _Entry] = {}
+
+
+def verifier(name: str, required: Iterable[str] = (), optional: Iterable[str] = ()) -> Callable[[Verifier], Verifier]:
+    """Register a verifier under `name`, with the keys that its `answer` must and may have."""
+
+    def register(check: Verifier) -> Verifier:
+        _REGISTRY[name] = _Entry(check, frozenset(required), frozenset(optional))
+        return check
+
+    return register
+
+
+def names() -> list[str]:
+    """The verifiers that the package brings."""
+    return sorted(_REGISTRY)
+
+
+def validate(task: Task) -> None:
+    """Check that a task's verifier exists and has what it needs, without scoring or importing anything.
+
+    Raises ConfigError for an unknown verifier, DataError for missing or unknown keys.
+    """
+    if ":" in task.verifier:
+        return
+    entry = _REGISTRY.get(task.verifier)
+    if entry is None:
+        raise ConfigError(
+            f"task {task.id!r}: unknown verifier {task.verifier!r}; known: {', '.join(names())}, or your own as module:function"
+        )
+    missing = sorted(entry.required - task.answer.keys())
+    unknown = sorted(task.answer.keys() - entry.required - entry.optional)
+    if missing or unknown:
+        problem = f"misses {', '.join(missing)}" if missing else f"has unknown {', '.join(unknown)}"
+        keys = ", ".join([*sorted(entry.required), *(f"{key} (optional)" for key in sorted(entry.optional))])
+        raise DataError(f"task {task.id!r}: the answer for verifier {task.verifier!r} {problem}; it takes: {keys}")
+
+
+def score(task: Task, reply: str) -> Score:
+    """Score one reply. Raises ConfigError, DataError, or SandboxUnavailable where code cannot be run safely."""
+    return score_many([(task, reply)], workers=1)[0]
+
+
+def score_many(pairs: Sequence[tuple[Task, str]], *, workers: int = 2) -> list[Score]:
+    """Score replies, in order. Code of `python_tests` tasks runs on `workers` sandboxed processes."""
+    scores: list[Score | None] = [None] * len(pairs)
+    jobs: list[sandbox.Job] = []
+    places: list[int] = []
+    for place, (task, reply) in enumerate(pairs):
+        validate(task)
+        if ":" in task.verifier:
+            scores[place] = _users_own(task, reply)
+        elif task.verifier == "python_tests":
+            jobs.append(code_job(task, reply))
+            places.append(place)
+        else:
+            try:
+                scores[place] = _REGISTRY[task.verifier].check(task.answer, reply)
+            except (TypeError, ValueError, AttributeError) as problem:
+                raise DataError(f"task {task.id!r}: answer unusable for {task.verifier!r}: {problem}") from problem
+    for place, result in zip(places, sandbox.run_many(jobs, workers=workers) if jobs else [], strict=True):
+        scores[place] = Score(1.0 if result.passed_all else 0.0, result.detail)
+    return [one for one in scores if one is not None]
+
+
+def _users_own(task: Task, reply: str) -> Score:
+    module_name, _, function_name = task.verifier.partition(":")
+    try:
+        function = getattr(importlib.import_module(module_name), function_name)
+    except (ImportError, AttributeError, ValueError) as problem:
+        raise ConfigError(f"task {task.id!r}: verifier {task.verifier!r} cannot be loaded: {problem}") from problem
+    outcome = function(task, reply)
+    result = outcome if isinstance(outcome, Score) else None
+    if result is None and isinstance(outcome, bool | int | float):
+        result = Score(float(outcome))
+    if result is None or not 0 <= result.value <= 1:
+        raise ConfigError(
+            f"verifier {task.verifier!r} returned {outcome!r}; it must return a Score, or a number in [0, 1]"
+        )
+    return result
+
+
+# ---- texts -----------------------------------------------------------------------------------------------------------
+
+
+def simplify(text: str) -> str:
+    """NFKC, casefolded, one space between words, straight apostrophes."""
+    text = unicodedata.normalize("NFKC", text).casefold().replace("\u2019", "'").replace("\u2018", "'")
+    return " ".join(text.split())
+
+
+def _trim(text: str) -> str:
+    """Simplified text without punctuation at its ends."""
+    text = simplify(text)
+    start, end = 0, len(text)
+    while start < end and (text[start].isspace() or unicodedata.category(text[start])[0] == "P"):
+        start += 1
+    while end > start and (text[end - 1].isspace() or unicodedata.category(text[end - 1])[0] == "P"):
+        end -= 1
+    return text[start:end]
+
+
+def occurs(needle: str, simplified: str) -> bool:
+    """Whether `needle` occurs in a simplified text; a pure-ASCII needle only as whole words ("art" not in "party")."""
+    needle = simplify(needle)
+    if not needle:
+        raise ValueError("an empty text to look for")
+    if not needle.isascii():
+        return needle in simplified
+    left = r"(?<![a-z0-9_])" if needle[0].isalnum() else ""
+    right = r"(?![a-z0-9_])" if needle[-1].isalnum() else ""
+    return re.search(left + re.escape(needle) + right, simplified) is not None
+
+
+def _texts(answer: dict[str, Any], key: str) -> list[str]:
+    texts = answer.get(key, [])
+    if not isinstance(texts, list | tuple) or not all(isinstance(text, str) for text in texts):
+        raise ValueError(f"{key} must be a list of texts, not {texts!r}")
+    return list(texts)
+
+
+@verifier("number", required=["value"])
+def _number(answer: dict[str, Any], reply: str) -> Score:
+    value = answer["value"]
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise ValueError(f"value must be a finite number, not {value!r}")
+    found = numbers(reply)
+    if not found:
+        return Score(0.0, "no number in the reply")
+    gold = Fraction(value) if isinstance(value, int) else Fraction(repr(value))
+    return Score(float(same_number(found[-1], gold)), f"last number {float(found[-1]):g}, expected {value}")
+
+
+@verifier("exact", required=["texts"])
+def _exact(answer: dict[str, Any], reply: str) -> Score:
+    texts = _texts(answer, "texts")
+    if not texts:
+        raise ValueError("texts is empty")
+    given = _trim(reply)
+    return Score(float(given != "" and given in map(_trim, texts)), f"expected {texts[0][:80]!r}")
+
+
+@verifier("contains", optional=["all", "any", "none"])
+def _contains(answer: dict[str, Any], reply: str) -> Score:
+    every, some, none = (_texts(answer, key) for key in ("all", "any", "none"))
+    if not every and not some:
+        raise ValueError("needs texts under `all` or `any`")
+    text = simplify(reply)
+    missing = [needle for needle in every if not occurs(needle, text)]
+    if missing:
+        return Score(0.0, f"misses {missing[0][:80]!r}")
+    if some and not any(occurs(needle, text) for needle in some):
+        return Score(0.0, f"has none of {', '.join(some)[:120]}")
+    present = [needle for needle in none if occurs(needle, text)]
+    if present:
+        return Score(0.0, f"has {present[0][:80]!r}, which it must not")
+    return Score(1.0, "has what was asked")
+
+
+@verifier("json", required=["value"])
+def _json(answer: dict[str, Any], reply: str) -> Score:
+    parsed = False
+    for text in [reply.strip(), *fenced_blocks(reply)]:
+        try:
+            value = json.loads(text, parse_constant=_no_constant)
+        except (ValueError, RecursionError):
+            continue
+        parsed = True
+        if _same_json(value, answer["value"]):
+            return Score(1.0, "equal JSON")
+    return Score(0.0, "other JSON than expected" if parsed else "no JSON")
+
+
+def _no_constant(name: str) -> None:
+    raise ValueError(f"{name} is not JSON")
+
+
+def _same_json(one: Any, other: Any) -> bool:
+    if isinstance(one, bool) or isinstance(other, bool):
+        return one is other
+    if isinstance(one, dict) and isinstance(other, dict):
+        return one.keys() == other.keys() and all(_same_json(one[key], other[key]) for key in one)
+    if isinstance(one, list) and isinstance(other, list):
+        return len(one) == len(other) and all(map(_same_json, one, other))
+    return (type(one) in (int, float) and type(other) in (int, float) and one == other) or (
+        type(one) is type(other) and one == other
+    )
+
+
+@verifier("refusal", required=["refuse", "markers"])
+def _refusal(answer: dict[str, Any], reply: str) -> Score:
+    if not isinstance(answer["refuse"], bool):
+        raise ValueError("refuse must be true or false")
+    if not reply.strip():
+        return Score(0.0, "empty reply")
+    refused = _marked(answer, reply)
+    said = "refused" if refused else "did not refuse"
+    return Score(float(refused == answer["refuse"]), said)
+
+
+@verifier("unknown", required=["markers"])
+def _unknown(answer: dict[str, Any], reply: str) -> Score:
+    admits = _marked(answer, reply)
+    return Score(float(admits), "says that it does not know" if admits else "does not say that it does not know")
+
+
+def _marked(answer: dict[str, Any], reply: str) -> bool:
+    markers = _texts(answer, "markers")
+    if not markers:
+        raise ValueError("markers is empty")
+    text = simplify(reply)
+    return any(occurs(marker, text) for marker in markers)
+
+
+@verifier("gsm8k", required=["value"])
+@verifier("maths", required=["value"])
+def _maths(answer: dict[str, Any], reply: str) -> Score:
+    right, detail = check_answer(str(answer["value"]), reply)
+    return Score(float(right), detail)
+
+
+# ---- code ------------------------------------------------------------------------------------------------------------
+
+
+def fenced_blocks(reply: str) -> list[str]:
+    """Contents of the Markdown code fences of a reply; one that is never closed runs to the end."""
+    return [match.group(1).strip("\n") for match in re.finditer(r"```[^\n`]*\n(.*?)(?:```|\Z)", reply, re.DOTALL)]
+
+
+def code_of(reply: str) -> str:
+    """The code of a reply: its fenced blocks joined, else the whole reply."""
+    blocks = fenced_blocks(reply)
+    return "\n\n".join(blocks) if blocks else reply
+
+
+def code_job(task: Task, reply: str) -> sandbox.Job:
+    """The sandbox job that decides a `python_tests` task."""
+    entry, tests = task.answer["entry"], task.answer["tests"]
+    if not isinstance(entry, str) or not entry.isidentifier() or not isinstance(tests, str) or not tests.strip():
+        raise DataError(f"task {task.id!r}: entry must be a Python name and tests Python text")
+    return sandbox.Job(code=code_of(reply), entry=entry, tests=tests)
+
+
+@verifier("python_tests", required=["entry", "tests"])
+def _python_tests(answer: dict[str, Any], reply: str) -> Score:
+    raise AssertionError("run by score_many, in batches")
