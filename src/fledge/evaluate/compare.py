@@ -1,0 +1,108 @@
+"""Evaluations side by side: paired differences between two, and one table over many."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fledge.core.errors import ArtefactError
+from fledge.evaluate.metrics import paired_difference
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+
+def read_results(folder: Path) -> list[dict[str, Any]]:
+    """The items of an evaluation. Raises ArtefactError where there is none."""
+    path = Path(folder) / "results.jsonl"
+    if not path.exists():
+        raise ArtefactError(f"{folder} is no finished evaluation: it has no results.jsonl")
+    with path.open(encoding="utf-8") as file:
+        return [json.loads(line) for line in file]
+
+
+def read_scores(folder: Path) -> dict[str, Any]:
+    """The scores of an evaluation. Raises ArtefactError where there are none."""
+    path = Path(folder) / "scores.json"
+    try:
+        scores: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ArtefactError(f"{folder} is no finished evaluation: it has no scores.json") from None
+    except ValueError as problem:
+        raise ArtefactError(f"{path}: {problem}") from None
+    return scores
+
+
+def compare(before: Path, after: Path, *, resamples: int = 1000, seed: int = 0) -> dict[str, Any]:
+    """What `after` gains over `before` on the items that both have.
+
+    `{"skills": {skill: {language: {mean, low, high, n, before, after}}}, "only_before": n, "only_after": n}`: mean is the
+    difference, its 95% interval by paired bootstrap over items. Items of one side are counted, never imputed. The same id
+    with another prompt is an error.
+    """
+    left, right = ({row["id"]: row for row in read_results(folder)} for folder in (before, after))
+    pairs: dict[tuple[str, str], list[tuple[float, float]]] = defaultdict(list)
+    for key, row in left.items():
+        other = right.get(key)
+        if other is None:
+            continue
+        if other["prompt"] != row["prompt"]:
+            raise ArtefactError(f"item {key!r} has another prompt in {before} than in {after}: they cannot be compared")
+        pairs[row["skill"], row["language"]].append((row["score"], other["score"]))
+    skills: dict[str, dict[str, Any]] = defaultdict(dict)
+    for (skill, language), values in sorted(pairs.items()):
+        ours, theirs = zip(*values, strict=True)
+        found = paired_difference(ours, theirs, resamples, seed)
+        means = {"before": sum(ours) / len(ours), "after": sum(theirs) / len(theirs)}
+        skills[skill][language] = found.plain() | means
+    return {
+        "skills": dict(skills),
+        "only_before": len(left.keys() - right.keys()),
+        "only_after": len(right.keys() - left.keys()),
+    }
+
+
+def table(folders: Mapping[str, Path]) -> dict[str, Any]:
+    """One table over evaluations: `{"columns": [{"skill", "languages"}], "rows": [{"name", "cells", "skipped", ...}]}`.
+
+    `cells[skill][language]` is an entry of `scores.json`, or missing where the skill was not evaluated; `skipped` says why.
+    """
+    scores = {name: read_scores(folder) for name, folder in folders.items()}
+    languages: dict[str, set[str]] = defaultdict(set)
+    for one in scores.values():
+        for skill, entries in one["skills"].items():
+            languages[skill] |= entries.keys()
+        for entry in one["skipped"]:
+            languages[entry["skill"]].add(entry["language"])
+    columns = [{"skill": skill, "languages": sorted(found, reverse=True)} for skill, found in sorted(languages.items())]
+    rows = [
+        {"name": name, "cells": one["skills"], "skipped": one["skipped"], "prompt": one.get("prompt", "")}
+        for name, one in scores.items()
+    ]
+    return {"columns": columns, "rows": rows}
+
+
+def rich_table(folders: Mapping[str, Path], title: str = "") -> Table:
+    """The table for a terminal: a row per evaluation, a column per skill, percentages `zh/en`."""
+    from rich.table import Table
+    from rich.text import Text
+
+    data = table(folders)
+    shown = Table(title=title or None)
+    shown.add_column("")
+    for column in data["columns"]:
+        shown.add_column(Text(f"{column['skill']}\n{'/'.join(column['languages'])}"), justify="right")
+    for row in data["rows"]:
+        cells = [Text(row["name"])]
+        for column in data["columns"]:
+            entries = row["cells"].get(column["skill"], {})
+            cells.append(Text("/".join(_percent(entries.get(language)) for language in column["languages"])))
+        shown.add_row(*cells)
+    return shown
+
+
+def _percent(entry: dict[str, Any] | None) -> str:
+    return "-" if entry is None else f"{100 * entry['mean']:.0f}"

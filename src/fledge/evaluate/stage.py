@@ -1,0 +1,340 @@
+"""Stage `evaluate`: a model's replies to tasks, scored.
+
+Writes `results.jsonl` (one line an item), `scores.json` (per skill and language, with 95% intervals, wordings and levels
+apart, and what was skipped and why) and, with `questions`, `answers.json`. Greedy by default. Replies are kept as they
+come, so an interrupted evaluation goes on.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import time
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field
+
+from fledge.core.artefact import produce, write_json
+from fledge.core.config import Config as BaseConfig
+from fledge.core.errors import DataError
+from fledge.core.progress import progress
+from fledge.core.readers import read_records, write_jsonl
+from fledge.core.records import Message, Task
+from fledge.evaluate.metrics import estimate
+from fledge.evaluate.prompts import Style, prompt_ids, reply_text, stop_ids
+from fledge.reward import sandbox, verifiers
+
+LEAST_ROOM = 16  # tokens of context that must be left for a reply
+_REPLIES = "replies.jsonl"
+
+
+class Config(BaseConfig):
+    """What is evaluated, on what, how."""
+
+    model: Path = Field(description="folder of the model")
+    tasks: Path | tuple[Path, ...] = Field(description="file or files of Task records")
+    prompt: Style = Field("chat", description="chat: the model's chat format; plain: question and answer as text")
+    limit: int | None = Field(None, ge=1, description="at most so many items per skill and language, drawn by `seed`")
+    skills: tuple[str, ...] | None = Field(None, description="only these skills")
+    max_new_tokens: int = Field(160, ge=1)
+    temperature: float = Field(0.0, ge=0, description="0 is greedy")
+    batch: int = Field(64, ge=1, description="replies generated side by side")
+    questions: Path | None = Field(None, description="JSON file with the questions that are answered side by side")
+    bootstrap: int = Field(1000, ge=0, description="resamples of the intervals")
+    code: bool = Field(True, description="run code that the model writes, where the machine can confine it")
+    seed: int = 0
+
+    @property
+    def task_files(self) -> list[Path]:
+        return [self.tasks] if isinstance(self.tasks, Path) else list(self.tasks)
+
+
+@dataclass(frozen=True)
+class Ask:
+    """A prompt that fits: `key` names it, `room` is how many tokens the reply may have."""
+
+    key: str
+    ids: list[int]
+    room: int
+
+
+Skipped = list[tuple[Task, str]]
+
+
+def run(config: Config, out: Path, redo: bool = False) -> Path:
+    """Evaluate. Returns the artefact's folder. Raises DataError for unusable tasks."""
+    inputs: dict[str, Any] = {"model": config.model, "tasks": config.task_files}
+    if config.questions is not None:
+        inputs["questions"] = config.questions
+    with produce(
+        out, kind="evaluation", stage="evaluate", config=config, inputs=inputs, seed=config.seed, redo=redo
+    ) as work:
+        if work.done:
+            return out
+        started = time.monotonic()
+        tasks = read_tasks(config)
+        skipped: Skipped = []
+        tasks, guard = without_code(tasks, config.code, skipped)
+        replies = _replies(config, tasks, skipped, work.folder)
+        rows = score_rows(tasks, replies)
+        write_jsonl(work.folder / "results.jsonl", rows)
+        scores = summarise(rows, skipped, config.bootstrap, config.seed) | {"prompt": config.prompt, "sandbox": guard}
+        write_json(work.folder / "scores.json", scores)
+        (work.folder / _REPLIES).unlink(missing_ok=True)
+        work.metrics.update(_metrics(scores, rows, time.monotonic() - started))
+    return out
+
+
+# ---- tasks -----------------------------------------------------------------------------------------------------------
+
+
+def read_tasks(config: Config) -> list[Task]:
+    """All tasks of the files, checked, cut to `limit` per skill and language by a seeded draw."""
+    tasks: list[Task] = []
+    seen: dict[str, Path] = {}
+    for path in config.task_files:
+        for task in read_records(path, Task):
+            if task.id in seen:
+                raise DataError(
+                    f"{path}: task id {task.id!r} occurs twice (first in {seen[task.id]}); ids must be unique"
+                )
+            seen[task.id] = path
+            verifiers.validate(task)
+            tasks.append(task)
+    if config.skills is not None:
+        missing = set(config.skills) - {task.skill for task in tasks}
+        if missing:
+            raise DataError(
+                f"no tasks of skill {', '.join(sorted(missing))} in {', '.join(map(str, config.task_files))}"
+            )
+        tasks = [task for task in tasks if task.skill in config.skills]
+    if not tasks:
+        raise DataError(f"no tasks in {', '.join(map(str, config.task_files))}")
+    return tasks if config.limit is None else _draw(tasks, config.limit, config.seed)
+
+
+def _draw(tasks: list[Task], limit: int, seed: int) -> list[Task]:
+    groups: dict[tuple[str, str], list[int]] = defaultdict(list)
+    for place, task in enumerate(tasks):
+        groups[task.skill, task.language].append(place)
+    kept: list[int] = []
+    for (skill, language), places in sorted(groups.items()):
+        rng = random.Random(f"{seed}/{skill}/{language}")
+        kept += rng.sample(places, limit) if len(places) > limit else places
+    return [tasks[place] for place in sorted(kept)]
+
+
+def without_code(tasks: list[Task], code: bool, skipped: Skipped) -> tuple[list[Task], str]:
+    """The tasks that can be scored here, and what confines code. Tasks that would run code are set aside where it may
+    not or cannot be run safely."""
+    if not any(task.verifier == "python_tests" for task in tasks):
+        return tasks, "not needed"
+    if not code:
+        guard, reason = "not used", "running code is switched off (code=false)"
+    else:
+        try:
+            found = sandbox.protection()
+            return tasks, f"{found.kind} ({found.detail})"
+        except sandbox.SandboxUnavailable as problem:
+            guard, reason = "unavailable", str(problem)
+    skipped += [(task, reason) for task in tasks if task.verifier == "python_tests"]
+    return [task for task in tasks if task.verifier != "python_tests"], guard
+
+
+# ---- replies ---------------------------------------------------------------------------------------------------------
+
+
+def _replies(config: Config, tasks: list[Task], skipped: Skipped, folder: Path) -> dict[str, dict[str, Any]]:
+    """Reply of every task that fits, by id; writes answers.json."""
+    from fledge import generate
+
+    model = generate.load(config.model)
+    tokenizer = model.tokenizer
+    context = model.decoder.config.max_position_embeddings
+
+    def ask(key: str, messages: Sequence[Message], language: str) -> Ask | str:
+        ids = prompt_ids(tokenizer, messages, language, config.prompt)
+        room = context - len(ids)
+        if room < min(LEAST_ROOM, config.max_new_tokens):
+            return f"the prompt does not fit the context of {context} tokens"
+        return Ask(key, ids, min(room, config.max_new_tokens))
+
+    asks: list[Ask] = []
+    for task in tasks:
+        found = ask(task.id, task.messages, task.language)
+        if isinstance(found, Ask):
+            asks.append(found)
+        else:
+            skipped.append((task, found))
+    answer = _generator(config, model)
+    replies = _generate(config, asks, folder / _REPLIES, answer)
+    if config.questions is not None:
+        _answer_questions(config, ask, answer, folder)
+    return replies
+
+
+def _generator(config: Config, model: Any) -> Callable[[list[Ask]], list[dict[str, Any]]]:
+    from fledge import generate
+
+    engine = generate.Engine(model)
+    stops = stop_ids(model.tokenizer, config.prompt)
+
+    def answer(asks: list[Ask]) -> list[dict[str, Any]]:
+        requests = []
+        for ask in asks:
+            sampling = generate.Sampling(
+                temperature=config.temperature,
+                top_p=1.0,
+                top_k=0,
+                repetition_penalty=1.0,
+                max_new_tokens=ask.room,
+                seed=config.seed,
+            )
+            requests.append(generate.Request(prompt=ask.ids, n=1, sampling=sampling, stop_ids=stops))
+        rows = []
+        for ask, (completion,) in zip(asks, engine.generate(requests), strict=True):
+            text = reply_text(model.tokenizer.decode(list(completion.tokens)), config.prompt)
+            reason = str(completion.reason)
+            rows.append({"id": ask.key, "reply": text, "tokens": len(completion.tokens), "finish": reason})
+        return rows
+
+    return answer
+
+
+def _generate(
+    config: Config, asks: list[Ask], path: Path, answer: Callable[[list[Ask]], list[dict[str, Any]]]
+) -> dict[str, dict[str, Any]]:
+    """Replies by id. Those that an interrupted run left in `path` are kept."""
+    replies = {row["id"]: row for row in _kept(path)}
+    # Like lengths side by side waste least; the order is fixed, so a resumed run makes the same batches.
+    left = sorted((ask for ask in asks if ask.key not in replies), key=lambda ask: (len(ask.ids), ask.key))
+    total, known = len(asks), len(asks) - len(left)
+    with progress("evaluate", total, unit="items", done=known) as bar, path.open("a", encoding="utf-8") as file:
+        for start in range(0, len(left), config.batch):
+            rows = answer(left[start : start + config.batch])
+            file.write("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+            file.flush()
+            replies.update((row["id"], row) for row in rows)
+            bar.advance(len(rows))
+    return replies
+
+
+def _kept(path: Path) -> Iterable[dict[str, Any]]:
+    if not path.exists():
+        return
+    whole = [line for line in path.read_bytes().splitlines(keepends=True) if line.endswith(b"\n")]
+    path.write_bytes(b"".join(whole))  # the last line may be torn
+    for line in whole:
+        yield json.loads(line)
+
+
+def _answer_questions(
+    config: Config, ask: Callable[..., Ask | str], answer: Callable[[list[Ask]], list[dict[str, Any]]], folder: Path
+) -> None:
+    assert config.questions is not None
+    rows = []
+    for number, question in enumerate(read_questions(config.questions)):
+        found = ask(str(number), [Message(role="user", content=question["prompt"])], question["language"])
+        if isinstance(found, Ask):
+            (reply,) = answer([found])
+            rows.append(question | {"reply": reply["reply"], "tokens": reply["tokens"], "finish": reply["finish"]})
+        else:
+            rows.append(question | {"reply": "", "skipped": found})
+    write_json(folder / "answers.json", {"prompt": config.prompt, "answers": rows})
+
+
+def read_questions(path: Path) -> list[dict[str, str]]:
+    """Questions as `{"kind", "language", "prompt"}`, from a JSON list, or the `questions` of a JSON object; an entry is a
+    text or an object with `prompt` (also `question`) and, if known, `kind` and `language`."""
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as problem:
+        raise DataError(f"{path}: no JSON of questions: {problem}") from None
+    entries = value.get("questions") if isinstance(value, dict) else value
+    if not isinstance(entries, list) or not entries:
+        raise DataError(f"{path}: expected a list of questions, or an object with the key `questions`")
+    questions = []
+    for number, entry in enumerate(entries):
+        entry = {"prompt": entry} if isinstance(entry, str) else entry
+        prompt = entry.get("prompt", entry.get("question")) if isinstance(entry, dict) else None
+        if not isinstance(prompt, str) or not prompt.strip():
+            raise DataError(f"{path}: question {number + 1} has no text under `prompt`")
+        language = entry.get("language") or ("zh" if any("一" <= letter <= "鿿" for letter in prompt) else "en")
+        questions.append({"kind": str(entry.get("kind", "")), "language": str(language), "prompt": prompt})
+    return questions
+
+
+# ---- scores ----------------------------------------------------------------------------------------------------------
+
+
+def score_rows(tasks: list[Task], replies: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:
+    """One row an item, in the order of the tasks."""
+    answered = [task for task in tasks if task.id in replies]
+    scores = verifiers.score_many([(task, replies[task.id]["reply"]) for task in answered])
+    rows = []
+    for task, score in zip(answered, scores, strict=True):
+        reply = replies[task.id]
+        rows.append(
+            {
+                "id": task.id,
+                "skill": task.skill,
+                "language": task.language,
+                "wording": task.meta.get("wording"),
+                "level": task.meta.get("level"),
+                "prompt": [message.plain() for message in task.messages],
+                "reply": reply["reply"],
+                "score": score.value,
+                "detail": score.detail,
+                "tokens": reply["tokens"],
+                "finish": reply["finish"],
+            }
+        )
+    return rows
+
+
+def summarise(rows: list[dict[str, Any]], skipped: Skipped, resamples: int, seed: int) -> dict[str, Any]:
+    """`{"skills": {skill: {language: {mean, low, high, n, wording: {...}, level: {...}}}}, "skipped": [...], ...}`."""
+    groups: dict[tuple[str, str], list[dict[str, Any]]] = defaultdict(list)
+    for row in rows:
+        groups[row["skill"], row["language"]].append(row)
+    skills: dict[str, dict[str, Any]] = defaultdict(dict)
+    for (skill, language), members in sorted(groups.items()):
+        entry: dict[str, Any] = estimate([row["score"] for row in members], resamples, seed).plain()
+        for key in ("wording", "level"):
+            parts: dict[str, list[float]] = defaultdict(list)
+            for row in members:
+                if row[key] is not None:
+                    parts[str(row[key])].append(row["score"])
+            if parts:
+                entry[key] = {name: estimate(values, resamples, seed).plain() for name, values in sorted(parts.items())}
+        entry["cut"] = sum(row["finish"] == "length" for row in members)
+        skills[skill][language] = entry
+    counts = Counter((task.skill, task.language, reason) for task, reason in skipped)
+    return {
+        "items": len(rows),
+        "skills": dict(skills),
+        "skipped": [
+            {"skill": skill, "language": language, "reason": reason, "n": n}
+            for (skill, language, reason), n in sorted(counts.items())
+        ],
+        "bootstrap": resamples,
+        "seed": seed,
+    }
+
+
+def _metrics(scores: dict[str, Any], rows: list[dict[str, Any]], seconds: float) -> dict[str, Any]:
+    return {
+        "items": len(rows),
+        "skipped": sum(entry["n"] for entry in scores["skipped"]),
+        "tokens": sum(row["tokens"] for row in rows),
+        "tokens_per_second": round(sum(row["tokens"] for row in rows) / max(seconds, 1e-9), 1),
+        "scores": {
+            f"{skill}/{language}": round(entry["mean"], 4)
+            for skill, languages in scores["skills"].items()
+            for language, entry in languages.items()
+        },
+    }
