@@ -59,21 +59,22 @@ def produce(
         "inputs": {name: _fingerprints(value) for name, value in sorted((inputs or {}).items())},
         "seed": seed,
     }
+    paths = {name: _plain_paths(value) for name, value in sorted((inputs or {}).items())}
     if redo:
         shutil.rmtree(out, ignore_errors=True)
         shutil.rmtree(partial, ignore_errors=True)
     if out.exists():
-        _require_match(out, read_manifest(out), identity, "finished")
+        _require_match(out, read_manifest(out), {**identity, "paths": paths}, "finished")
         yield Work(out, out, done=True)
         return
     partial.mkdir(parents=True, exist_ok=True)
     draft = partial / DRAFT
     if draft.exists():
-        _require_match(out, json.loads(draft.read_text(encoding="utf-8")), identity, "half-made")
+        _require_match(out, json.loads(draft.read_text(encoding="utf-8")), {**identity, "paths": paths}, "half-made")
         earlier = json.loads(draft.read_text(encoding="utf-8"))["seconds_before"]
     else:
         earlier = 0.0
-        write_json(draft, {**identity, "seconds_before": 0.0, "started": _now()})
+        write_json(draft, {**identity, "paths": paths, "seconds_before": 0.0, "started": _now()})
     started = time.monotonic()
     work = Work(out, partial, done=False)
     try:
@@ -87,6 +88,7 @@ def produce(
     draft.unlink()
     manifest = {
         **identity,
+        "paths": paths,
         "name": out.name,
         "code": code_version(),
         "versions": versions(),
@@ -196,7 +198,10 @@ def hardware() -> dict[str, Any]:
 
 def _require_match(out: Path, old: Mapping[str, Any], identity: Mapping[str, Any], state: str) -> None:
     keys = ("kind", "stage", "config", "inputs", "seed")
-    found = differences({k: old.get(k) for k in keys}, dict(identity))
+    found = differences(
+        _placeless({k: old.get(k) for k in keys}, old.get("paths", {})),
+        _placeless({k: identity[k] for k in keys}, identity["paths"]),
+    )
     if found:
         shown = "\n".join(f"  {line}" for line in found[:12])
         more = f"\n  ... and {len(found) - 12} more" if len(found) > 12 else ""
@@ -204,6 +209,28 @@ def _require_match(out: Path, old: Mapping[str, Any], identity: Mapping[str, Any
             f"{out}: the {state} artefact here was made otherwise; nothing was changed.\n{shown}{more}\n"
             f"Make it again with --redo {out.name}, or choose another name."
         )
+
+
+def _placeless(value: Any, paths: Mapping[str, Any]) -> Any:
+    """``value`` without where its inputs lie: they are matched by content, so a run may be moved or named otherwise."""
+    names = {
+        p: f"input {name} {i}" for name, at in paths.items() for i, p in enumerate([at] if isinstance(at, str) else at)
+    }
+
+    def replaced(inner: Any) -> Any:
+        if isinstance(inner, dict):
+            return {key: replaced(v) for key, v in inner.items()}
+        if isinstance(inner, list):
+            return [replaced(v) for v in inner]
+        return names.get(inner, inner) if isinstance(inner, str) else inner
+
+    return replaced(value)
+
+
+def _plain_paths(value: Path | Sequence[Path]) -> Any:
+    if isinstance(value, (str, Path)):
+        return str(value)
+    return [str(item) for item in value]
 
 
 def _fingerprints(value: Path | Sequence[Path]) -> Any:
