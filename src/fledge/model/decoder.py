@@ -7,6 +7,7 @@ Nothing here knows segments: attention is handed in, and everything else sees (N
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Protocol
 
 import torch
@@ -22,6 +23,9 @@ class Attend(Protocol):
     def __call__(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """q (N, q, d), k and v (N, k, d), not rotated -> (N, q, d)."""
         ...
+
+
+Head = Callable[[Tensor, Tensor], Tensor]
 
 
 class RMSNorm(nn.Module):
@@ -100,7 +104,11 @@ class Trunk(nn.Module):
 
 
 class Decoder(nn.Module):
-    """``decoder(tokens (N,), attend) -> hidden (N, h)``. The head is applied elsewhere, in chunks (promise 5)."""
+    """``decoder(tokens (N,), attend) -> hidden (N, h)``.
+
+    The head is applied elsewhere, in chunks (promise 5). Whoever needs it within the forward (a sharded module has
+    its whole weights only there) hands in ``head(hidden, output weight) -> result``, which is then returned.
+    """
 
     def __init__(self, config: DecoderConfig) -> None:
         super().__init__()
@@ -109,9 +117,9 @@ class Decoder(nn.Module):
         if not config.tie_word_embeddings:
             self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
 
-    def forward(self, tokens: Tensor, attend: Attend) -> Tensor:
-        out: Tensor = self.model(tokens, attend)
-        return out
+    def forward(self, tokens: Tensor, attend: Attend, head: Head | None = None) -> Tensor:
+        hidden: Tensor = self.model(tokens, attend)
+        return hidden if head is None else head(hidden, self.output_weight)
 
     @property
     def output_weight(self) -> Tensor:

@@ -1,0 +1,162 @@
+"""From examples to packed micro-batches.
+
+An `Example` is what the sampler counts in and what the packer never cuts: a document, a conversation, a pair with its
+prompt, a group with its prompt. Its segments carry, for each token, how much it counts in the loss (indexed by the
+token *predicted*), and any other columns.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from fledge.model.attention import AttentionPlan, make_plan
+from fledge.model.layout import Layout
+
+Floats = npt.NDArray[np.float32]
+Tokens = npt.NDArray[np.int32]
+
+
+@dataclass(frozen=True)
+class Segment:
+    """L tokens that see themselves and their ancestors. ``origin`` leads back to the document and the offset in it."""
+
+    tokens: Tokens  # (L,)
+    weight: Floats  # (L,) 0: not trained on
+    parent: int = -1  # index within the example
+    columns: Mapping[str, Floats] = field(default_factory=dict)  # each (L,)
+    values: Mapping[str, float] = field(default_factory=dict)  # one a segment
+    origin: tuple[str, int] = ("", 0)
+
+    def __post_init__(self) -> None:
+        for name, column in {"weight": self.weight, **self.columns}.items():
+            if len(column) != len(self.tokens):
+                raise ValueError(f"column {name!r} has {len(column)} entries for {len(self.tokens)} tokens")
+
+    def with_columns(self, **columns: Floats) -> Segment:
+        return replace(self, columns={**self.columns, **columns})
+
+
+@dataclass(frozen=True)
+class Example:
+    segments: tuple[Segment, ...]
+
+    @property
+    def tokens(self) -> int:
+        return sum(len(segment.tokens) for segment in self.segments)
+
+    @property
+    def trained(self) -> int:
+        return sum(int(np.count_nonzero(segment.weight)) for segment in self.segments)
+
+
+def single(
+    tokens: Sequence[int], weight: Sequence[float], origin: tuple[str, int] = ("", 0), **values: float
+) -> Example:
+    """An example of one segment."""
+    segment = Segment(np.asarray(tokens, np.int32), np.asarray(weight, np.float32), values=values, origin=origin)
+    return Example((segment,))
+
+
+@dataclass(frozen=True)
+class PackedBatch:
+    """A micro-batch of N tokens in S segments, M of the tokens trained on.
+
+    ``columns`` and ``weight`` are gathered for the trained tokens only; ``values`` are per segment. A column that a
+    segment does not have is 0 there.
+    """
+
+    layout: Layout
+    plan: AttentionPlan
+    tokens: Tensor  # (N,) int64
+    trained: Tensor  # (M,) indices of trained tokens
+    source: Tensor  # (M,) where the hidden state that predicts them is read
+    targets: Tensor  # (M,) their ids
+    weight: Tensor  # (M,)
+    segment: Tensor  # (M,) segment of each
+    columns: Mapping[str, Tensor]  # each (M,)
+    values: Mapping[str, Tensor]  # each (S,)
+    origins: tuple[tuple[str, int], ...]  # (S,)
+
+    def segment_sum(self, per_token: Tensor) -> Tensor:
+        """(M,) -> (S,): the only way in which values per segment are made."""
+        out = torch.zeros(self.layout.segments, dtype=per_token.dtype, device=per_token.device)
+        return out.index_add(0, self.segment, per_token)
+
+    def origin_of(self, token: int) -> tuple[str, int]:
+        """Document and offset in it of token ``token`` of the packed row."""
+        segment = int(self.layout.segment_of[token])
+        document, offset = self.origins[segment]
+        return document, offset + token - int(self.layout.start[segment])
+
+
+def pack(examples: Sequence[Example], device: torch.device | str = "cpu") -> PackedBatch:
+    """One micro-batch of all these examples, in their order."""
+    segments: list[Segment] = []
+    parents: list[int] = []
+    for example in examples:
+        base = len(segments)
+        segments += example.segments
+        parents += [base + s.parent if s.parent >= 0 else -1 for s in example.segments]
+    layout = Layout.of([len(s.tokens) for s in segments], parents)
+    weight = np.concatenate([s.weight for s in segments])
+    source = layout.source
+    trained = np.flatnonzero(weight)
+    if (source[trained] < 0).any():
+        at = int(trained[source[trained] < 0][0])
+        raise ValueError(f"token {at} begins a root segment: nothing predicts it, so its weight must be 0")
+    tokens = np.concatenate([s.tokens for s in segments]).astype(np.int64)
+    token_names = sorted({name for s in segments for name in s.columns})
+    value_names = sorted({name for s in segments for name in s.values})
+
+    def move(array: npt.NDArray[np.generic]) -> Tensor:
+        return torch.from_numpy(np.ascontiguousarray(array)).to(device)
+
+    def column(name: str) -> Tensor:
+        parts = [s.columns[name] if name in s.columns else np.zeros(len(s.tokens), np.float32) for s in segments]
+        return move(np.concatenate(parts)[trained].astype(np.float32))
+
+    return PackedBatch(
+        layout=layout,
+        plan=make_plan(layout, device=device),
+        tokens=move(tokens),
+        trained=move(trained),
+        source=move(source[trained]),
+        targets=move(tokens[trained]),
+        weight=move(weight[trained]),
+        segment=move(layout.segment_of[trained]),
+        columns={name: column(name) for name in token_names},
+        values={n: move(np.array([s.values.get(n, 0.0) for s in segments], np.float32)) for n in value_names},
+        origins=tuple(s.origin for s in segments),
+    )
+
+
+def cut(examples: Sequence[Example], budget: int) -> list[list[Example]]:
+    """Split a global batch into micro-batches of at most ``budget`` tokens, in order; an example is never cut, so one
+    that is larger than the budget stands alone. Sizes are evened out."""
+    total = sum(example.tokens for example in examples)
+    share = total / max(1, -(-total // budget))
+    parts: list[list[Example]] = []
+    filled = 0
+    for example in examples:
+        if parts and (filled + example.tokens <= budget) and filled < share:
+            parts[-1].append(example)
+            filled += example.tokens
+        else:
+            parts.append([example])
+            filled = example.tokens
+    return parts
+
+
+def empty_example() -> Example:
+    """A stand-in for a rank that has nothing left to do while others do: two tokens, none of them trained on."""
+    return Example((Segment(np.zeros(2, np.int32), np.zeros(2, np.float32)),))
+
+
+def trained_tokens(examples: Iterable[Example]) -> int:
+    return sum(example.trained for example in examples)

@@ -1,0 +1,226 @@
+"""The loop. Every training stage is a source of batches and an objective, handed to this.
+
+A step: the source gives a global batch; the objective names its denominators; each rank cuts its share into
+micro-batches; each trained module adds its gradients; one update. Nothing else happens, in whatever stage.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import signal
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import FrameType
+from typing import Any, Protocol
+
+import torch
+from pydantic import Field
+
+from fledge.core.config import Config
+from fledge.core.errors import DataError, FledgeError
+from fledge.core.progress import progress
+from fledge.train.batch import Example, PackedBatch, cut, empty_example, pack
+from fledge.train.mesh import Mesh, sum_over_ranks
+from fledge.train.metrics import Metrics
+from fledge.train.objective import Objective
+from fledge.train.snapshot import load_snapshot, save_snapshot
+from fledge.train.trainee import Trainee
+
+
+class LoopConfig(Config):
+    """What shapes a run beside its data and objective."""
+
+    micro_tokens: int = Field(default=8192, gt=0, description="tokens of a micro-batch: memory, not mathematics")
+    snapshot_seconds: float = Field(default=120.0, description="at most this much work is lost in a kill")
+    snapshot_steps: int = Field(default=0, description="also after every so many steps; 0: by time alone")
+    probe_steps: int = Field(default=0, description="measure on held-out data every so many steps; 0: at the end")
+    tensorboard: bool = Field(default=True, description="also write TensorBoard events, where it is installed")
+
+
+@dataclass
+class GlobalBatch:
+    """All examples of one step, of all ranks, in one order that depends on neither ranks nor token budget."""
+
+    examples: Sequence[Example]
+    metrics: dict[str, float] = field(default_factory=dict)
+
+
+class Source(Protocol):
+    """Where batches come from. May sample from the models in training."""
+
+    def next(self, step: int, models: Mapping[str, Trainee]) -> GlobalBatch: ...
+
+    def state(self) -> dict[str, Any]:
+        """JSON: all that shapes what comes next."""
+        ...
+
+    def load_state(self, state: dict[str, Any]) -> None: ...
+
+
+Probe = Callable[[Mapping[str, Trainee]], dict[str, float]]
+
+
+@dataclass
+class Loop:
+    """``run()`` trains to the end, from the latest snapshot in ``folder`` if there is one."""
+
+    config: LoopConfig
+    trainees: Mapping[str, Trainee]
+    source: Source
+    objective: Objective
+    steps: int
+    folder: Path
+    title: str
+    mesh: Mesh = field(default_factory=Mesh)
+    probe: Probe | None = None
+
+    def run(self) -> dict[str, Any]:
+        """Returns the last step's metrics with totals."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        snapshots = self.folder / "snapshots"
+        state = load_snapshot(snapshots, self.trainees, self.mesh)
+        begin, seconds = 0, 0.0
+        if state is not None:
+            begin, seconds = int(state["step"]), float(state["seconds"])
+            self.source.load_state(state["source"])
+        metrics = Metrics(self.folder, begin, state, self.mesh, self.config.tensorboard)
+        started = saved = time.monotonic()
+
+        def snapshot(step: int) -> None:
+            elapsed = seconds + time.monotonic() - started
+            extra = {"seconds": elapsed, "source": self.source.state(), **metrics.state()}
+            save_snapshot(snapshots, step, self.trainees, extra, self.mesh)
+
+        with progress(self.title, self.steps, "steps", begin) as bar, _stop_signals() as stopped, metrics:
+            for step in range(begin, self.steps):
+                row = self.step(step)
+                last = step + 1 == self.steps
+                every = self.config.probe_steps
+                if self.probe is not None and (last or (every and (step + 1) % every == 0)):
+                    row |= self.probe(self.trainees)
+                metrics.add(step + 1, row, seconds + time.monotonic() - started)
+                bar.advance(1, _note(row))
+                due = time.monotonic() - saved >= self.config.snapshot_seconds
+                due |= bool(self.config.snapshot_steps) and (step + 1) % self.config.snapshot_steps == 0
+                if (self._agree(due) and not last) or stopped:
+                    snapshot(step + 1)
+                    saved = time.monotonic()
+                if stopped:
+                    raise KeyboardInterrupt
+            return metrics.summary()
+
+    def step(self, step: int) -> dict[str, float]:
+        """One update of every module; the metrics of the global batch."""
+        batch = self.source.next(step, self.trainees)
+        denominators = self.objective.denominators(batch.examples)
+        empty = [name for name, value in denominators.items() if not value > 0]
+        if empty:
+            raise DataError(f"step {step + 1}: nothing in this batch is trained on ({', '.join(empty)} is 0)")
+        totals: dict[str, list[float]] = {}
+        for micro in self._micro_batches(batch.examples):
+            self._accumulate(micro, denominators, totals, step)
+        row = self._reduce(totals) | batch.metrics
+        if not math.isfinite(row["loss"]):
+            self._refuse(step, row["loss"], batch.examples)
+        for name, trainee in self.trainees.items():
+            result = trainee.step(step, self.steps)
+            if not math.isfinite(result["grad_norm"]):
+                self._refuse(step, result["grad_norm"], batch.examples)
+            row |= {key if name == "policy" else f"{name}_{key}": value for key, value in result.items()}
+        row["batch_tokens"] = float(sum(example.tokens for example in batch.examples))
+        return row
+
+    def _micro_batches(self, examples: Sequence[Example]) -> Iterator[PackedBatch]:
+        """This rank's share. All ranks make as many, since their collective calls must meet."""
+        shares = [list(examples[r :: self.mesh.world]) for r in range(self.mesh.world)]
+        count = max(len(cut(share, self.config.micro_tokens)) for share in shares)
+        mine = cut(shares[self.mesh.rank], self.config.micro_tokens)
+        for part in mine + [[empty_example()]] * (count - len(mine)):
+            yield pack(part, self.mesh.device)
+
+    def _accumulate(
+        self, micro: PackedBatch, denominators: Mapping[str, float], totals: dict[str, list[float]], step: int
+    ) -> None:
+        for name, trainee in self.trainees.items():
+            prefix = "" if name == "policy" else f"{name}_"
+            loss, parts, metrics = trainee.loss(micro, self.objective, denominators, name)
+            loss.backward()
+            trainee.collect()
+            for key, value in parts.items():
+                _add(totals, "loss", float(value), 0.0)
+                if len(denominators) > 1:
+                    _add(totals, f"{prefix}loss_{key}", float(value), 0.0)
+            for key, (total, count) in metrics.items():
+                _add(totals, prefix + key, float(total), count)
+
+    def _reduce(self, totals: Mapping[str, list[float]]) -> dict[str, float]:
+        """Sums over the ranks; a metric with a count becomes its mean."""
+        names = sorted(totals)
+        flat = sum_over_ranks([x for name in names for x in totals[name]], self.mesh)
+        pairs = zip(flat[::2], flat[1::2], strict=True)
+        return {
+            name: total / count if count else total
+            for name, (total, count) in zip(names, pairs, strict=True)
+            if count or name.startswith("loss") or "_loss" in name
+        }
+
+    def _agree(self, due: bool) -> bool:
+        """Ranks snapshot together, when any of them finds it due."""
+        return sum_over_ranks([float(due)], self.mesh)[0] > 0
+
+    def _refuse(self, step: int, value: float, examples: Sequence[Example]) -> None:
+        origins = [segment.origin for example in examples for segment in example.segments]
+        path = self.folder / f"failed-step-{step + 1}.json"
+        path.write_text(
+            json.dumps({"step": step + 1, "value": str(value), "origins": origins}, ensure_ascii=False) + "\n"
+        )
+        raise FledgeError(
+            f"step {step + 1}: the loss or its gradient is {value}; training stopped and the last snapshot was kept.\n"
+            f"The documents of the batch ({len(origins)} segments) are listed in {path}.\n"
+            "A lower optimizer.lr, or optimizer.clip, is the usual cure; look at the batch first."
+        )
+
+
+def _add(totals: dict[str, list[float]], key: str, total: float, count: float) -> None:
+    entry = totals.setdefault(key, [0.0, 0.0])
+    entry[0] += total
+    entry[1] += count
+
+
+def _note(row: Mapping[str, float]) -> str:
+    shown = [f"loss {row['loss']:.4f}"]
+    shown += [f"{key} {row[key]:.3f}" for key in ("reward", "accuracy", "bits_per_byte") if key in row]
+    return " ".join(shown)
+
+
+@contextmanager
+def _stop_signals() -> Iterator[list[int]]:
+    """Collects SIGINT and SIGTERM, so that the step in progress ends and is saved; a second one stops at once."""
+    stopped: list[int] = []
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        if stopped:
+            raise KeyboardInterrupt
+        stopped.append(number)
+
+    try:
+        old = {s: signal.signal(s, handle) for s in (signal.SIGINT, signal.SIGTERM)}
+    except ValueError:  # not the main thread: signals are somebody else's business
+        yield stopped
+        return
+    try:
+        yield stopped
+    finally:
+        for number, previous in old.items():
+            signal.signal(number, previous)
+
+
+def compute_dtype(name: str) -> torch.dtype:
+    """``auto`` is bf16 where the machine has instructions for it, else float32."""
+    from fledge.core.machine import machine
+
+    return getattr(torch, machine().dtype if name == "auto" else name)  # type: ignore[no-any-return]

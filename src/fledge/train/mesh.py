@@ -1,0 +1,75 @@
+"""Ranks and sharding: one process, or torchrun with FSDP2. The same code either way."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+import torch.distributed as dist
+from torch import nn
+
+
+@dataclass(frozen=True)
+class Mesh:
+    rank: int = 0
+    world: int = 1
+    device: str = "cpu"
+
+    @property
+    def sharded(self) -> bool:
+        return self.world > 1
+
+    @property
+    def first(self) -> bool:
+        return self.rank == 0
+
+
+@contextmanager
+def open_mesh(device: str = "cpu") -> Iterator[Mesh]:
+    """The process group that torchrun describes, else a mesh of one."""
+    world = int(os.environ.get("WORLD_SIZE", "1"))
+    if world == 1 or dist.is_initialized():
+        yield Mesh(dist.get_rank(), dist.get_world_size(), device) if dist.is_initialized() else Mesh(device=device)
+        return
+    if device == "cuda":
+        device = f"cuda:{os.environ.get('LOCAL_RANK', '0')}"
+        torch.cuda.set_device(device)
+    dist.init_process_group("nccl" if device.startswith("cuda") else "gloo")
+    try:
+        yield Mesh(dist.get_rank(), world, device)
+    finally:
+        dist.destroy_process_group()
+
+
+def shard(module: nn.Module, mesh: Mesh, dtype: torch.dtype) -> nn.Module:
+    """Shard parameters over the ranks (FSDP2): every block a unit, and the rest (embedding, norm, head) one more.
+
+    Parameters stay float32; blocks compute in ``dtype``; gradients are reduced in float32.
+    """
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
+
+    ranks = init_device_mesh(mesh.device.partition(":")[0], (mesh.world,))
+    policy = MixedPrecisionPolicy(param_dtype=dtype, reduce_dtype=torch.float32, cast_forward_inputs=False)
+    for block in module.model.layers:  # type: ignore[union-attr]
+        fully_shard(block, mesh=ranks, mp_policy=policy)
+    fully_shard(module, mesh=ranks, mp_policy=policy, reshard_after_forward=False)
+    return module
+
+
+def sum_over_ranks(values: Sequence[float], mesh: Mesh) -> list[float]:
+    if not mesh.sharded:
+        return list(values)
+    total = torch.tensor(list(values), dtype=torch.float64)
+    if mesh.device.startswith("cuda"):
+        total = total.to(mesh.device)
+    dist.all_reduce(total)
+    return [float(x) for x in total]
+
+
+def barrier(mesh: Mesh) -> None:
+    if mesh.sharded:
+        dist.barrier()

@@ -1,0 +1,65 @@
+"""The contract between the loop and what a stage optimises, and the objectives that are plain likelihood."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from fledge.train.batch import Example, PackedBatch
+from fledge.train.head import token_logp, weighted_nll
+
+
+@dataclass
+class Terms:
+    """``sums``: each is divided by the denominator of the same name. ``metrics``: (sum, count), for the log."""
+
+    sums: dict[str, Tensor]
+    metrics: dict[str, tuple[Tensor | float, float]] = field(default_factory=dict)
+
+
+class Outputs:
+    """What a module says about a micro-batch: computed when asked for, and only for the trained tokens."""
+
+    def __init__(self, hidden: Tensor, weight: Tensor, batch: PackedBatch) -> None:
+        """hidden (N, h) of the packed row, weight (V, h) of the head."""
+        self.batch, self.weight = batch, weight
+        self.states = hidden.index_select(0, batch.source)  # (M, h)
+
+    def logp(self, temperature: float = 1.0) -> tuple[Tensor, Tensor]:
+        """Log-probability of each trained token and entropy of its distribution, (M,) each."""
+        return token_logp(self.states, self.weight, self.batch.targets, temperature)
+
+    def weighted_nll(self, token_weight: Tensor) -> tuple[Tensor, Tensor]:
+        """Sum of -logp·weight with its gradient made on the way, and logp (M,) without gradient."""
+        if not torch.is_grad_enabled():
+            logp, _ = token_logp(self.states, self.weight, self.batch.targets)
+            return -(logp * token_weight).sum(), logp
+        return weighted_nll(self.states, self.weight, self.batch.targets, token_weight)
+
+
+class Objective(Protocol):
+    """Sums over tokens or segments, over denominators that are known before the first backward (promise 3)."""
+
+    def denominators(self, examples: Sequence[Example]) -> dict[str, float]:
+        """From the whole global batch, of all ranks."""
+        ...
+
+    def terms(self, batch: PackedBatch, outputs: Outputs, module: str) -> Terms:
+        """The sums for one module over one micro-batch."""
+        ...
+
+
+class Likelihood:
+    """Mean negative log-likelihood of the trained tokens: pretraining and SFT (SPEC H.2)."""
+
+    def denominators(self, examples: Sequence[Example]) -> dict[str, float]:
+        return {"nll": float(sum(segment.weight.sum() for e in examples for segment in e.segments))}
+
+    def terms(self, batch: PackedBatch, outputs: Outputs, module: str) -> Terms:
+        total, logp = outputs.weighted_nll(batch.weight)
+        count = float(batch.weight.sum())
+        return Terms({"nll": total}, {"nll": (total.detach(), count), "trained_tokens": (float(len(logp)), 1.0)})

@@ -1,0 +1,109 @@
+"""Optimizers: torch's AdamW and Muon, with groups by the shape and role of a parameter."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from fledge.core.config import Config
+from fledge.core.errors import ConfigError
+from fledge.train.schedule import ScheduleConfig
+
+
+class OptimizerConfig(Config):
+    """Defaults are Qwen1's (SPEC A.2, H.1): AdamW .9/.95, 1e-8, decay .1, clip 1."""
+
+    name: Literal["adamw", "muon"] = "adamw"
+    lr: float = Field(gt=0)
+    betas: tuple[float, float] = (0.9, 0.95)
+    eps: float = 1e-8
+    weight_decay: float = 0.1
+    clip: float = Field(default=1.0, gt=0)
+    momentum: float = Field(default=0.95, description="muon")
+    schedule: ScheduleConfig = ScheduleConfig()
+
+
+def make_optimizers(module: nn.Module, config: OptimizerConfig, sharded: bool = False) -> list[torch.optim.Optimizer]:
+    """AdamW for all, or Muon for the matrices of the blocks and AdamW for the rest. No decay on vectors.
+
+    Muon's rate is scaled to match AdamW's update size (Moonshot, 2502.16982), so one ``lr`` serves both.
+    """
+    if config.name == "muon" and sharded:
+        raise ConfigError("optimizer.name=muon: Muon needs whole matrices and does not run sharded; use adamw")
+    matrices, decayed, plain = [], [], []
+    for name, parameter in module.named_parameters():
+        if not parameter.requires_grad:
+            continue
+        if parameter.ndim < 2:
+            plain.append(parameter)
+        elif config.name == "muon" and ".layers." in name:
+            matrices.append(parameter)
+        else:
+            decayed.append(parameter)
+    optimizers: list[torch.optim.Optimizer] = []
+    if matrices:
+        optimizers.append(
+            torch.optim.Muon(
+                matrices, lr=config.lr, weight_decay=config.weight_decay, momentum=config.momentum,
+                adjust_lr_fn="match_rms_adamw",
+            )
+        )  # fmt: skip
+    groups = [{"params": decayed, "weight_decay": config.weight_decay}, {"params": plain, "weight_decay": 0.0}]
+    optimizers.append(
+        torch.optim.AdamW(
+            [g for g in groups if g["params"]], lr=config.lr, betas=config.betas, eps=config.eps, fused=True
+        )
+    )
+    return optimizers
+
+
+def set_rate(optimizers: Iterable[torch.optim.Optimizer], rate: float) -> None:
+    for optimizer in optimizers:
+        for group in optimizer.param_groups:
+            group["lr"] = rate
+
+
+def optimizer_state(module: nn.Module, optimizers: Iterable[torch.optim.Optimizer]) -> dict[str, Tensor]:
+    """Flat: ``<parameter name>|<entry>`` -> tensor (this rank's shard where sharded)."""
+    names = {parameter: name for name, parameter in module.named_parameters()}
+    flat: dict[str, Tensor] = {}
+    for optimizer in optimizers:
+        for parameter, entries in optimizer.state.items():
+            for key, value in entries.items():
+                flat[f"{names[parameter]}|{key}"] = local(torch.as_tensor(value))
+    return flat
+
+
+def load_optimizer_state(
+    module: nn.Module, optimizers: Iterable[torch.optim.Optimizer], flat: dict[str, Tensor]
+) -> None:
+    """The inverse of `optimizer_state`, into freshly made optimizers."""
+    entries: dict[str, dict[str, Tensor]] = {}
+    for key, value in flat.items():
+        name, _, entry = key.rpartition("|")
+        entries.setdefault(name, {})[entry] = value
+    owners = {parameter: o for o in optimizers for group in o.param_groups for parameter in group["params"]}
+    for name, parameter in module.named_parameters():
+        if name in entries:
+            state: dict[str, Any] = {key: _like(value, parameter) for key, value in entries[name].items()}
+            owners[parameter].state[parameter] = state
+
+
+def local(tensor: Tensor) -> Tensor:
+    """A sharded tensor's part on this rank; a plain tensor as it is."""
+    part = tensor.to_local() if hasattr(tensor, "to_local") else tensor
+    return part.detach()
+
+
+def _like(value: Tensor, parameter: Tensor) -> Tensor:
+    if value.ndim == 0 or not hasattr(parameter, "device_mesh"):
+        return value.to(parameter.device) if value.ndim else value
+    from torch.distributed.tensor import DTensor
+
+    return DTensor.from_local(
+        value, parameter.device_mesh, parameter.placements, shape=parameter.shape, stride=parameter.stride()
+    )

@@ -1,0 +1,131 @@
+"""A module in training: its float32 parameters, the copy it computes with, its optimizer.
+
+Parameters are ordinary ones under Hugging Face's names. Where the machine computes in bf16, a compute copy is cast
+once a step, gives its gradients to the parameters in float32, and is what the engine samples from; under FSDP2 the
+mixed precision of the sharding replaces it.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from fledge.model.attention import PackedAttention
+from fledge.model.decoder import Decoder
+from fledge.model.rotary import Rotary
+from fledge.train.batch import PackedBatch
+from fledge.train.mesh import Mesh, shard
+from fledge.train.objective import Objective, Outputs
+from fledge.train.optimizer import OptimizerConfig, make_optimizers, set_rate
+from fledge.train.schedule import factor
+
+
+class Trainee:
+    def __init__(
+        self, decoder: Decoder, optimizer: OptimizerConfig, dtype: torch.dtype = torch.float32, mesh: Mesh | None = None
+    ) -> None:
+        """Takes the decoder over. ``dtype`` is what products are computed in."""
+        self.mesh = mesh or Mesh()
+        self.config = optimizer
+        self.dtype = dtype
+        self.decoder = decoder.float().to(self.mesh.device)
+        self.rotary = Rotary(decoder.config.head_dim, decoder.config.rope_theta)
+        self.copy: Decoder | None = None
+        if self.mesh.sharded:
+            shard(self.decoder, self.mesh, dtype)
+        elif dtype != torch.float32:
+            self.copy = copy.deepcopy(self.decoder).to(dtype)
+        self.optimizers = make_optimizers(self.decoder, optimizer, self.mesh.sharded)
+        self.refresh()
+
+    @property
+    def compute(self) -> Decoder:
+        """What forward passes run on."""
+        return self.copy if self.copy is not None else self.decoder
+
+    @torch.no_grad()
+    def refresh(self) -> None:
+        """Cast the parameters into the compute copy. Once a step."""
+        if self.copy is not None:
+            torch._foreach_copy_(list(self.copy.parameters()), list(self.decoder.parameters()))
+
+    def loss(
+        self, batch: PackedBatch, objective: Objective, denominators: Mapping[str, float], name: str = "policy"
+    ) -> tuple[Tensor, dict[str, Tensor], dict[str, tuple[Tensor | float, float]]]:
+        """The micro-batch's share of the loss (a scalar with gradient), its parts, and its metrics."""
+        parts: dict[str, Tensor] = {}
+        metrics: dict[str, tuple[Tensor | float, float]] = {}
+
+        def head(hidden: Tensor, weight: Tensor) -> Tensor:
+            terms = objective.terms(batch, Outputs(hidden, weight, batch), name)
+            metrics.update(terms.metrics)
+            # where nothing is trained on, a zero that keeps the graph whole: other ranks wait for its backward
+            total = hidden.sum() * 0.0 if len(batch.trained) == 0 else hidden.new_zeros((), dtype=torch.float32)
+            for key, value in terms.sums.items():
+                share = value / denominators[key]
+                parts[key] = share.detach()
+                total = total + share
+            return total
+
+        attend = PackedAttention(batch.plan, self.rotary, self.dtype)
+        total = self.compute(batch.tokens, attend, head)
+        # FSDP2 averages over the ranks; ours is a sum over the global batch
+        return (total * self.mesh.world if self.mesh.sharded else total), parts, metrics
+
+    @torch.no_grad()
+    def collect(self) -> None:
+        """Add the compute copy's gradients to the parameters', in float32. After each backward."""
+        if self.copy is None:
+            return
+        for parameter, other in zip(self.decoder.parameters(), self.copy.parameters(), strict=True):
+            if other.grad is None:
+                continue
+            if parameter.grad is None:
+                parameter.grad = other.grad.float()
+            else:
+                parameter.grad += other.grad
+            other.grad = None
+
+    def step(self, step: int, steps: int) -> dict[str, float]:
+        """Clip, set the rate, update, refresh. Returns the rate and the gradient's norm before clipping."""
+        norm = torch.nn.utils.clip_grad_norm_(self.decoder.parameters(), self.config.clip)
+        if hasattr(norm, "full_tensor"):
+            norm = norm.full_tensor()
+        rate = self.config.lr * factor(self.config.schedule, step, steps)
+        set_rate(self.optimizers, rate)
+        for optimizer in self.optimizers:
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+        self.refresh()
+        return {"lr": rate, "grad_norm": float(norm)}
+
+    @torch.no_grad()
+    def logp(self, batch: PackedBatch, temperature: float = 1.0) -> Tensor:
+        """Log-probability of each trained token (M,), no gradient."""
+        captured: list[Tensor] = []
+
+        def head(hidden: Tensor, weight: Tensor) -> Tensor:
+            captured.append(Outputs(hidden, weight, batch).logp(temperature)[0])
+            return captured[0]
+
+        self.compute(batch.tokens, PackedAttention(batch.plan, self.rotary, self.dtype), head)
+        return captured[0]
+
+    def inference_decoder(self) -> Decoder:
+        """A whole decoder with the current weights, for the engine: the compute copy itself, or the gathered shards."""
+        if not self.mesh.sharded:
+            return self.compute
+        whole = Decoder(self.decoder.config).to(self.mesh.device)
+        whole.load_state_dict(self.full_state())
+        return whole.to(self.dtype)
+
+    def full_state(self) -> dict[str, Tensor]:
+        """Whole float32 parameters under their Hugging Face names (a collective call where sharded)."""
+        state = {}
+        for name, parameter in self.decoder.named_parameters():
+            whole = parameter.full_tensor() if hasattr(parameter, "full_tensor") else parameter
+            state[name] = whole.detach()
+        return state
