@@ -1,0 +1,47 @@
+"""``fledge run``: a recipe from the first missing stage to the report."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import typer
+
+from fledge.commands.stage import command_line
+from fledge.core.progress import duration
+from fledge.execute import Interrupted, execute, pending
+from fledge.forecast import forecast, seconds_by_stage
+from fledge.recipe import load_plan
+
+
+def run_recipe(recipe: str, overrides: list[str], out: Path, name: str | None, dry_run: bool, redo: str | None) -> None:
+    plan = load_plan(recipe, overrides, out, name)
+    if redo is not None:
+        plan.dependents(redo)  # an unknown stage is told before anything is done
+    from fledge.core.machine import set_switches
+
+    set_switches()
+    if dry_run:
+        from fledge.commands.dry_run import print_forecast
+
+        print_forecast(plan, forecast(plan, redo=redo, say=_say))
+        return
+    expected = {}
+    if redo is not None or pending(plan):
+        expected = seconds_by_stage(forecast(plan, redo=redo))
+    try:
+        outcome = execute(plan, redo=redo, expected=expected, say=_say)
+    except Interrupted as stop:
+        _say(f"\nstopped in stage {stop.number} of {stop.total} ({stop.step.name}). What is done is kept; go on with")
+        _say(f"  {command_line(drop_with_value=('--redo',))}")
+        raise typer.Exit(130) from None
+    from fledge.commands.summary import print_summary
+
+    if not outcome.ran:
+        _say(f"{plan.name}: all {len(plan.steps)} stages are done: nothing to do.")
+    else:
+        _say(f"{plan.name}: {len(outcome.ran)} stages in {duration(outcome.seconds)}")
+    print_summary(plan, outcome)
+
+
+def _say(line: str) -> None:
+    typer.echo(line, err=True)

@@ -1,0 +1,123 @@
+"""``fledge STAGE``: one stage, from a file of its own."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from pathlib import Path
+from typing import Any
+
+import typer
+
+from fledge.core.artefact import is_finished
+from fledge.core.bench import Bench
+from fledge.core.config import Config, read_yaml, with_overrides
+from fledge.core.errors import ConfigError
+from fledge.core.progress import duration
+from fledge.recipe import stage_config, stage_module
+
+
+def run_stage(
+    stage: str, config: str | None, overrides: list[str], out: Path | None, dry_run: bool, redo: bool
+) -> None:
+    """CONFIG may be left out: then a first ``key=value`` stands in its place."""
+    path: Path | None = None
+    if config is not None:
+        if "=" in config and not Path(config).exists():
+            overrides = [config, *overrides]
+        else:
+            path = Path(config).expanduser()
+    values = read_yaml(path) if path is not None else {}
+    built = stage_config(stage, with_overrides(values, overrides), str(path) if path else f"stage {stage}")
+    run_built(stage, built, out, dry_run, redo)
+
+
+def run_built(stage: str, config: Config, out: Path | None, dry_run: bool, redo: bool) -> None:
+    module = stage_module(stage)
+    if dry_run:
+        from fledge.commands.dry_run import print_stage
+
+        hook = getattr(module, "estimate", None)
+        print_stage(stage, config, dict(hook(config, Bench()) or {}) if hook else {})
+        return
+    if out is None:
+        raise ConfigError(f"fledge {stage}: give --out DIR, the folder that the artefact will be")
+    from fledge.core.machine import set_switches
+
+    set_switches()
+    out = out.expanduser()
+    before = is_finished(out) and not redo
+    try:
+        module.run(config, out, redo=redo)
+    except KeyboardInterrupt:
+        typer.echo(f"\nstopped; {stage} goes on from its last snapshot with the same command:", err=True)
+        typer.echo(f"  {command_line(drop=('--redo',))}", err=True)
+        raise typer.Exit(130) from None
+    from fledge.core.artefact import read_manifest
+
+    took = duration(read_manifest(out).get("seconds", 0))
+    typer.echo(f"{out}: done before, nothing to do (it took {took})" if before else f"{out}: done in {took}")
+
+
+def command_line(drop: tuple[str, ...] = (), drop_with_value: tuple[str, ...] = ()) -> str:
+    """This command as it was typed, quoted for a shell, without what should not be typed a second time."""
+    words, skip = [], False
+    for word in sys.argv[1:]:
+        if skip:
+            skip = False
+        elif word in drop_with_value:
+            skip = True
+        elif word not in drop and not word.startswith(tuple(f"{w}=" for w in drop_with_value) or ("\0",)):
+            words.append(word)
+    return shlex.join([program(), *words])
+
+
+def program() -> str:
+    path = Path(sys.argv[0])
+    if path.name != "fledge":
+        return "fledge"
+    try:
+        return str(path.absolute().relative_to(Path.cwd()))
+    except ValueError:
+        return "fledge"
+
+
+def print_keys(stage: str) -> None:
+    """Every key of a stage's configuration."""
+    from rich.console import Console
+    from rich.markup import escape
+
+    console = Console(highlight=False)
+    console.print(f"[bold]{stage}[/]")
+    for key, kind, default, meaning in describe(stage_module(stage).Config):
+        value = "required" if default is ... else f"= {default!r}"
+        console.print(f"  [cyan]{key}[/]  [dim]{escape(kind)}[/] {escape(value)}")
+        if meaning:
+            console.print(f"      {escape(meaning)}")
+
+
+def describe(cls: type[Config], prefix: str = "") -> list[tuple[str, str, Any, str]]:
+    """(key, type, default or ``...``, meaning) of every field, nested ones with dots."""
+    from typing import get_args
+
+    from pydantic_core import PydanticUndefined
+
+    rows = []
+    for name, field in cls.model_fields.items():
+        inner = [a for a in (field.annotation, *get_args(field.annotation)) if isinstance(a, type)]
+        nested = [a for a in inner if issubclass(a, Config)]
+        if nested:
+            for model in nested:
+                rows += describe(model, f"{prefix}{name}.")
+            continue
+        default = field.get_default(call_default_factory=True)  # type: ignore[call-arg]
+        kind = getattr(field.annotation, "__name__", "") if not get_args(field.annotation) else str(field.annotation)
+        rows.append(
+            (
+                prefix + name,
+                kind.replace("typing.", ""),
+                ... if default is PydanticUndefined else default,
+                field.description or "",
+            )
+        )
+    return rows

@@ -1,0 +1,60 @@
+"""What a run ends with: the table, the questions answered side by side, the report, how to chat."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from fledge.commands.stage import program
+from fledge.commands.text import plain
+from fledge.execute import Outcome
+from fledge.recipe import Plan
+from fledge.report.collect import Run, answers, evaluations, read_run
+
+TRAINED = ("pretrain", "sft", "dpo", "grpo")
+REPLY = 160  # characters of a reply that are shown here; the report has all
+
+
+def print_summary(plan: Plan, outcome: Outcome) -> None:
+    run = read_run(plan.folder)
+    console = Console(highlight=False)
+    _print_answers(console, run)
+    print_scores(evaluations(run), console)
+    if outcome.report is not None:
+        console.print(Text.assemble(("report: ", "bold"), str(outcome.report)), soft_wrap=True)
+    models = run.of_stage(*TRAINED)
+    if models:
+        command = f"fledge chat {shlex.quote(str(models[-1].folder))}"
+        console.print(
+            Text.assemble(("chat:   ", "bold"), f"{program()}{command.removeprefix('fledge')}"), soft_wrap=True
+        )
+
+
+def print_scores(folders: Mapping[str, Path], console: Console | None = None) -> None:
+    """The table of skills in percent, a row for each evaluation."""
+    if not folders:
+        return
+    from fledge.evaluate.compare import rich_table
+
+    (console or Console(highlight=False)).print(rich_table(folders))
+
+
+def _print_answers(console: Console, run: Run) -> None:
+    names, rows = answers(run)
+    if not rows:
+        return
+    for row in rows:
+        console.print(Text(plain(f"\n{row['prompt']}"), style="bold"))
+        shown = Table(show_header=False, box=None, padding=(0, 1), show_edge=False)
+        shown.add_column(style="dim", no_wrap=True)
+        shown.add_column(overflow="fold")
+        for name in names:
+            reply = " ".join(plain(str(row["replies"].get(name, "-"))).split())
+            shown.add_row(name, Text(reply if len(reply) <= REPLY else reply[:REPLY] + "…"))
+        console.print(shown)
+    console.print()

@@ -1,0 +1,25 @@
+"""The table of stages, in one place: what recipes and the command line can run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class StageType:
+    module: str
+    summary: str
+
+
+# The table of stages: name -> the module that has `Config` and `run(config, out, redo)`. Imported when used.
+STAGES: dict[str, StageType] = {
+    "microworld": StageType("fledge.microworld.generate", "Generate the bilingual microworld: site, data, tests."),
+    "corpus": StageType("fledge.stages.corpus", "Pages to clean text, with a ledger of what was dropped and why."),
+    "tokenizer": StageType("fledge.stages.tokenizer", "Train a byte-level BPE tokenizer on a corpus."),
+    "shards": StageType("fledge.stages.shards", "Encode a corpus into token shards."),
+    "pretrain": StageType("fledge.stages.pretrain", "Train a model on token shards."),
+    "sft": StageType("fledge.stages.sft", "Supervised fine-tuning on conversations."),
+    "dpo": StageType("fledge.stages.dpo", "Direct preference optimisation on pairs of answers."),
+    "grpo": StageType("fledge.stages.grpo", "Reinforcement learning on tasks that a program verifies."),
+    "evaluate": StageType("fledge.evaluate.stage", "Score a model on held-out tasks, with intervals."),
+}
