@@ -1,0 +1,152 @@
+"""What happens to one record: from what a reader found to a page that stays, or to a row of the ledger."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import Field
+
+from fledge.core.config import Config
+from fledge.core.errors import DataError
+from fledge.corpus import contamination, damage, language, personal, rules, toxic
+from fledge.corpus.contamination import ContaminationConfig
+from fledge.corpus.damage import DamageConfig
+from fledge.corpus.duplicates import DuplicatesConfig
+from fledge.corpus.extract import extract
+from fledge.corpus.language import LanguageConfig
+from fledge.corpus.pages import Drop, Found, Page, Refused, drop_page, drop_refused
+from fledge.corpus.personal import PersonalConfig
+from fledge.corpus.read import ReadConfig
+from fledge.corpus.rules import RulesConfig
+from fledge.corpus.toxic import ToxicConfig
+
+# In this order; duplicates are found over the whole corpus, after all shards went through the others.
+STAGES = (
+    "read", "extract", "damage", "language", "rules", "personal", "toxic", "contamination", "duplicates",
+)  # fmt: skip
+
+
+class ChainConfig(Config):
+    """Everything that decides about a page."""
+
+    read: ReadConfig = Field(default_factory=ReadConfig)
+    damage: DamageConfig = Field(default_factory=DamageConfig)
+    languages: LanguageConfig = Field(default_factory=LanguageConfig)
+    rules: RulesConfig = Field(default_factory=RulesConfig)
+    personal: PersonalConfig = Field(default_factory=PersonalConfig)
+    toxic: ToxicConfig = Field(default_factory=ToxicConfig)
+    contamination: ContaminationConfig = Field(default_factory=ContaminationConfig)
+    duplicates: DuplicatesConfig = Field(default_factory=DuplicatesConfig)
+    decontaminate: tuple[Path, ...] = Field((), description="task files whose items must not be in the corpus")
+    on_error: str = Field("skip", pattern="^(skip|fail)$", description="what cannot be read: count it, or stop")
+
+
+class Chain:
+    """The steps for one page. Holds what they share: configuration and the index of test items."""
+
+    def __init__(self, config: ChainConfig) -> None:
+        self.config = config
+        self.tests = contamination.TestIndex(
+            contamination.read_tests(config.decontaminate), config.contamination
+        )  # empty without test files
+        self._checks = (
+            self._damage, self._language, self._rules, self._personal, self._toxic, self._contamination,
+        )  # fmt: skip
+
+    def __call__(self, item: Found | Refused) -> Page | Drop:
+        """Judge one record.
+
+        Raises `DataError` for what cannot be read where ``on_error`` is ``fail``.
+        """
+        if isinstance(item, Refused):
+            if item.error and self.config.on_error == "fail":
+                raise DataError(f"{item.detail}\n  (on_error=skip counts it in the ledger and goes on)")
+            return drop_refused(item)
+        try:
+            return self._judge(item)
+        except Exception as error:  # one poisonous page must not cost the others
+            if self.config.on_error == "fail":
+                raise
+            page = Page("", item.source, item.offset, item.kind, item.url)
+            detail = f"{type(error).__name__}: {error}"
+            return drop_page(page, "extract", "exception", 1.0, 0.0, detail=detail, error=True)
+
+    def _judge(self, item: Found) -> Page | Drop:
+        page, problem = extract(item)
+        if problem:
+            error = problem != "empty"
+            if error and self.config.on_error == "fail":
+                raise DataError(f"{item.source}, offset {item.offset}: {problem} (on_error=skip goes on)")
+            size = len(item.content)
+            detail = f"{problem}: {size} {'bytes' if isinstance(item.content, bytes) else 'characters'}"
+            return drop_page(page, "extract", problem, 0.0, 1.0, detail=detail, error=error)
+        for check in self._checks:
+            drop = check(page)
+            if drop is not None:
+                return drop
+        return page
+
+    def _damage(self, page: Page) -> Drop | None:
+        config = self.config.damage
+        if page.kind == "code":
+            return None
+        share, count = damage.damage(page.text)
+        if share > config.share and count >= config.characters:
+            return drop_page(page, "damage", "mojibake", share, config.share, version=damage.VERSION)
+        return None
+
+    def _language(self, page: Page) -> Drop | None:
+        if page.kind == "code":
+            page.language = "code"
+            return None
+        config = self.config.languages
+        page.language, score = language.identify(page.text, config)
+        if page.language not in config.keep:
+            return drop_page(page, "language", page.language, score, 0.0, version=language.VERSION)
+        threshold = config.threshold(page.language)
+        if score < threshold:
+            return drop_page(page, "language", "uncertain", score, threshold, version=language.VERSION)
+        return None
+
+    def _rules(self, page: Page) -> Drop | None:
+        broken = rules.judge(page.text, page.language, self.config.rules)
+        if broken is None:
+            return None
+        return drop_page(page, "rules", broken.rule, broken.value, broken.threshold, version=broken.version)
+
+    def _personal(self, page: Page) -> Drop | None:
+        config = self.config.personal
+        action = config.code_action if page.kind == "code" else config.action
+        if action == "keep":
+            return None
+        findings = personal.find_personal(page.text)
+        if not findings:
+            return None
+        if action == "drop":
+            if len(findings) <= config.most:
+                return None
+            kind = findings[0].kind
+            return drop_page(
+                page, "personal", kind, len(findings), config.most, version=personal.VERSION,
+                detail=personal.mask(page.text, findings)[:160],
+            )  # fmt: skip
+        page.text = personal.mask(page.text, findings)
+        page.meta["masked"] = len(findings)
+        return None
+
+    def _toxic(self, page: Page) -> Drop | None:
+        if page.kind == "code":
+            return None
+        density, weight = toxic.toxicity(page.text)
+        if density > self.config.toxic.density and weight >= self.config.toxic.least:
+            return drop_page(page, "toxic", "insults", density, self.config.toxic.density, version=toxic.VERSION)
+        return None
+
+    def _contamination(self, page: Page) -> Drop | None:
+        hit = self.tests.find(page.text) if len(self.tests) else None
+        if hit is None:
+            return None
+        return drop_page(
+            page, "contamination", "lcs", hit.share, self.config.contamination.share,
+            version=contamination.VERSION, survivor=hit.test,
+        )  # fmt: skip

@@ -1,0 +1,163 @@
+"""Test questions in the corpus: n-gram hits, then Qwen2's rule on the longest common subsequence (SPEC E.5).
+
+A training text is contaminated by a test item if |LCS| >= 13 and |LCS| >= 0.6 min(|text|, |item|), in tokens (words;
+Han characters alone). As a subsequence, any short item lies in a long text, so the rule is applied to windows of at
+most four times the item's length around an n-gram hit (DATA-NOTES 3.8).
+
+Items of a test set share their wording with one another and with honest pages. An n-gram that several items with
+different contents share is such wording, not the question: only n-grams of at most ``shared_items`` items begin a
+comparison, and from both sequences the tokens are compared as they are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pydantic import Field
+
+from fledge.core.config import Config
+from fledge.corpus.tokens import Hasher, Hashes, ngrams, tokens
+
+VERSION = 1
+
+
+class ContaminationConfig(Config):
+    """Qwen2's numbers; ``ngram`` is GPT-3's and Qwen's 13."""
+
+    ngram: int = Field(13, ge=2, description="tokens of a candidate hit")
+    hits: int = Field(1, ge=1, description="different n-grams of an item that a window must share with it")
+    least: int = Field(13, ge=1, description="least length of the longest common subsequence, in tokens")
+    share: float = Field(0.6, gt=0, le=1, description="least LCS over the shorter of item and window")
+    shared_items: int = Field(3, ge=1, description="an n-gram of more test items than this is common wording")
+    window: int = Field(4, ge=1, description="length of a window over that of the item")
+
+
+@dataclass(frozen=True)
+class Hit:
+    """A test item found in a text."""
+
+    test: str
+    lcs: int
+    share: float  # LCS over the shorter of the item and the window
+
+
+class TestIndex:
+    """Test items by their n-grams."""
+
+    __test__ = False  # not a test class, whatever pytest thinks of the name
+
+    def __init__(self, items: Iterable[tuple[str, str]], config: ContaminationConfig) -> None:
+        self.config = config
+        self._hasher = Hasher()
+        self.ids: list[str] = []
+        self.sequences: list[list[str]] = []
+        self.short = 0
+        for name, text in items:
+            sequence = tokens(text)
+            if len(sequence) < max(config.ngram, config.least):
+                self.short += 1
+                continue
+            self.ids.append(name)
+            self.sequences.append(sequence)
+        self._build()
+
+    def _build(self) -> None:
+        grams, owners = [], []
+        for number, sequence in enumerate(self.sequences):
+            found = np.unique(ngrams(self._hasher(sequence), self.config.ngram))
+            grams.append(found)
+            owners.append(np.full(len(found), number, dtype=np.int32))
+        keys = np.concatenate(grams) if grams else np.empty(0, dtype=np.uint64)
+        items = np.concatenate(owners) if owners else np.empty(0, dtype=np.int32)
+        order = np.argsort(keys, kind="stable")
+        keys, items = keys[order], items[order]
+        _, start, counts = np.unique(keys, return_index=True, return_counts=True)
+        # Copies of one question are one question: what counts is how many different texts share the n-gram.
+        different = np.array([self._different(items[s : s + c]) for s, c in zip(start, counts, strict=True)])
+        kept = np.repeat(different <= self.config.shared_items, counts) if len(keys) else np.empty(0, dtype=bool)
+        self.common_ngrams = int((different > self.config.shared_items).sum()) if len(keys) else 0
+        self._keys: Hashes = keys[kept]
+        self._items = items[kept]
+
+    def _different(self, items: np.ndarray) -> int:
+        if len(items) <= self.config.shared_items:
+            return len(items)
+        return len({tuple(self.sequences[item]) for item in items.tolist()})
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def find(self, text: str) -> Hit | None:
+        """The test item that a text holds most of, or None."""
+        if not len(self._keys):
+            return None
+        sequence = tokens(text)
+        hits = self._hits(self._hasher(sequence))
+        best: Hit | None = None
+        for item, places in sorted(hits.items()):
+            hit = self._compare(item, places, sequence)
+            if hit and (best is None or (hit.share, hit.lcs) > (best.share, best.lcs)):
+                best = hit
+        return best
+
+    def _hits(self, hashes: Hashes) -> dict[int, list[int]]:
+        """Item -> places in the text where one of its n-grams begins."""
+        grams = ngrams(hashes, self.config.ngram)
+        begin = np.searchsorted(self._keys, grams, side="left")
+        end = np.searchsorted(self._keys, grams, side="right")
+        found: dict[int, list[int]] = {}
+        for place in np.flatnonzero(end > begin).tolist():
+            for item in self._items[begin[place] : end[place]].tolist():
+                found.setdefault(item, []).append(place)
+        return found
+
+    def _compare(self, item: int, places: list[int], sequence: Sequence[str]) -> Hit | None:
+        """Qwen2's rule on windows around the hits."""
+        config, wanted = self.config, self.sequences[item]
+        width = config.window * len(wanted)
+        done = -1
+        best: Hit | None = None
+        for place in places:
+            if place < done:
+                continue
+            begin = max(0, place + config.ngram // 2 - width // 2)
+            window = sequence[begin : begin + width]
+            inside = [other for other in places if begin <= other < begin + width]
+            done = begin + width - config.ngram
+            if len(inside) < config.hits:
+                continue
+            length = lcs(wanted, window)
+            share = length / min(len(wanted), len(window))
+            contaminated = length >= config.least and share >= config.share
+            if contaminated and (best is None or share > best.share):
+                best = Hit(self.ids[item], length, share)
+        return best
+
+
+def lcs(a: Sequence[Any], b: Sequence[Any]) -> int:
+    """Length of the longest common subsequence of two token sequences (bit-parallel, rapidfuzz)."""
+    from rapidfuzz.distance import LCSseq
+
+    return int(LCSseq.similarity(a, b))
+
+
+def read_tests(paths: Sequence[Path]) -> list[tuple[str, str]]:
+    """(id, text) of the items of task files: the prompt's messages and the texts of the answer.
+
+    Raises `DataError` with file and line for a row that is not a task: decontaminating against half a test set is
+    worse than none.
+    """
+    from fledge.core.readers import read_records
+    from fledge.core.records import Task
+
+    items = []
+    for path in paths:
+        for task in read_records(path, Task):
+            prompt = "\n".join(message.content for message in task.messages if message.role != "system")
+            answer = [value for value in task.answer.values() if isinstance(value, str) and "\n" not in value]
+            items.append((task.id, "\n".join([prompt, *answer])))
+    return items

@@ -1,0 +1,157 @@
+"""From what the user names (files, folders, globs, ``python:stdlib``) to shards: the units of work.
+
+The order of files and their grouping into shards depend on names and sizes alone, so every run, with any number of
+workers, sees the same shards.
+"""
+
+from __future__ import annotations
+
+import glob
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from fledge.core.errors import ConfigError
+
+STDLIB = "python:stdlib"
+SHARD_BYTES = 4 << 20
+SHARD_FILES = 512
+
+_FORMATS = {
+    ".warc": "warc", ".wet": "warc", ".html": "html", ".htm": "html", ".xhtml": "html",
+    ".jsonl": "jsonl", ".json": "json", ".ndjson": "jsonl", ".parquet": "parquet",
+    ".txt": "text", ".md": "text", ".markdown": "text", ".rst": "text", ".text": "text", ".org": "text",
+    ".py": "code", ".pyi": "code", ".c": "code", ".h": "code", ".cc": "code", ".cpp": "code", ".hpp": "code",
+    ".cu": "code", ".rs": "code", ".go": "code", ".java": "code", ".js": "code", ".ts": "code", ".sh": "code",
+    ".rb": "code", ".scala": "code", ".kt": "code", ".swift": "code", ".sql": "code", ".lua": "code", ".jl": "code",
+}  # fmt: skip
+_UNSUPPORTED = {".csv", ".tsv", ".yaml", ".yml", ".xml", ".css", ".svg", ".wat", ".arc"}
+
+
+@dataclass(frozen=True)
+class Part:
+    """One file of an input. ``label`` is how documents name it: stable, and free of where the run happens."""
+
+    label: str
+    path: Path
+    format: str
+
+
+@dataclass(frozen=True)
+class Shard:
+    """Files that one task reads, in order."""
+
+    index: int
+    parts: tuple[Part, ...]
+
+    @property
+    def bytes(self) -> int:
+        return sum(part.path.stat().st_size for part in self.parts)
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """Everything to read, and what was passed over: hidden files and folders, by count."""
+
+    shards: tuple[Shard, ...]
+    roots: dict[str, Path]  # label's first component -> where it is on this machine
+    hidden: int
+    files: dict[str, list[Path]]  # as named by the user -> files
+
+
+def discover(inputs: list[str], stdlib_characters: int) -> Inputs:
+    """Find the files of all inputs.
+
+    Raises `ConfigError` where an input names nothing, because a corpus without it would be another corpus.
+    """
+    parts: list[Part] = []
+    roots: dict[str, Path] = {}
+    files: dict[str, list[Path]] = {}
+    hidden = 0
+    for text in inputs:
+        if text == STDLIB:
+            from fledge.corpus.stdlib import stdlib_files, stdlib_root
+
+            chosen = stdlib_files(stdlib_characters)
+            roots[STDLIB] = stdlib_root()
+            files[text] = [path for _, path in chosen]
+            parts += [Part(f"{STDLIB}/{name}", path, "stdlib") for name, path in chosen]
+            continue
+        for path in _expand(text):
+            name = _free_name(path.name or "root", roots)
+            roots[name] = path
+            found, passed = _walk(path)
+            hidden += passed
+            files.setdefault(text, []).extend(found)
+            for file in found:
+                label = name if file == path else f"{name}/{file.relative_to(path).as_posix()}"
+                parts.append(Part(label, file, format_of(file)))
+    return Inputs(tuple(_group(parts)), roots, hidden, files)
+
+
+def format_of(path: Path) -> str:
+    """By name; ``unknown`` is looked into by the reader, ``unsupported`` goes to the ledger."""
+    name = path.name.lower()
+    for compressed in (".gz", ".zst"):
+        name = name.removesuffix(compressed)
+    suffix = os.path.splitext(name)[1]
+    if suffix in _UNSUPPORTED:
+        return "unsupported"
+    return _FORMATS.get(suffix, "unknown")
+
+
+def _expand(text: str) -> list[Path]:
+    path = Path(text).expanduser()
+    if path.exists():
+        return [path]
+    matches = sorted(Path(match) for match in glob.glob(str(path), recursive=True))
+    if not matches:
+        raise ConfigError(
+            f"inputs: {text!r} is no file, folder or pattern that matches something. Name an existing path, a glob "
+            f"such as 'pages/*.warc.gz', or the built-in input {STDLIB!r}."
+        )
+    return matches
+
+
+def _free_name(name: str, taken: dict[str, Path]) -> str:
+    if name not in taken:
+        return name
+    number = 2
+    while f"{name}~{number}" in taken:
+        number += 1
+    return f"{name}~{number}"
+
+
+def _walk(path: Path) -> tuple[list[Path], int]:
+    """Regular files below a folder, sorted by path, and how many hidden entries were passed over."""
+    if not path.is_dir():
+        return [path], 0
+    found: list[Path] = []
+    hidden = 0
+    for folder, folders, names in os.walk(path):
+        visible = sorted(name for name in folders if not name.startswith(".") and name != "__pycache__")
+        hidden += len(folders) - len(visible)
+        folders[:] = visible
+        for name in names:
+            if name.startswith("."):
+                hidden += 1
+            elif (Path(folder) / name).is_file():
+                found.append(Path(folder) / name)
+    return sorted(found), hidden
+
+
+def _group(parts: list[Part]) -> list[Shard]:
+    """Consecutive files together, up to a size; a file that is larger is a shard alone."""
+    shards: list[Shard] = []
+    group: list[Part] = []
+    size = 0
+    for part in parts:
+        bytes_ = part.path.stat().st_size
+        if group and (size + bytes_ > SHARD_BYTES or len(group) >= SHARD_FILES):
+            shards.append(Shard(len(shards), tuple(group)))
+            group, size = [], 0
+        group.append(part)
+        size += bytes_
+    if group:
+        shards.append(Shard(len(shards), tuple(group)))
+    return shards

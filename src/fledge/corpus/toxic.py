@@ -1,0 +1,61 @@
+"""Abuse: a short list of ordinary insults in English and Chinese, and how dense they stand.
+
+A word that also has an innocent use weighs less; a page is dropped for density, not for one word. A trained
+classifier is the better tool and comes later; this list finds open abuse and nothing subtle.
+"""
+
+from __future__ import annotations
+
+import re
+
+from pydantic import Field
+
+from fledge.core.config import Config
+from fledge.corpus.tokens import han_count
+
+VERSION = 1
+_STRONG_EN = (
+    "asshole", "bastard", "bitch", "bullshit", "cunt", "dickhead", "dipshit", "dumbass", "fuck", "fucked", "fucker",
+    "fucking", "jackass", "moron", "motherfucker", "piss off", "prick", "retard", "scumbag", "shithead", "slut",
+    "twat", "wanker", "whore", "imbecile", "cretin", "dimwit", "halfwit", "nitwit", "lowlife", "scum", "vermin",
+    "kill yourself", "drop dead", "shut up", "go to hell", "worthless", "pathetic", "loser", "dumb", "stupid",
+    "idiot", "idiots", "morons", "losers", "disgusting",
+)  # fmt: skip
+_WEAK_EN = ("crap", "damn", "hate", "hell", "ugly", "trash", "garbage", "fool", "fools", "clown", "useless", "filthy")
+_STRONG_ZH = (
+    "傻逼", "傻b", "煞笔", "操你", "草泥马", "他妈的", "妈的", "滚蛋", "滚开", "去死", "该死", "王八蛋", "混蛋", "混账", "贱人", "贱货",
+    "婊子", "白痴", "弱智", "脑残", "智障", "蠢货", "蠢猪", "废物", "人渣", "畜生", "狗东西", "不要脸", "恶心", "闭嘴", "猪脑子", "饭桶",
+    "垃圾人", "神经病", "傻瓜", "笨蛋", "丑八怪", "下贱", "无耻", "败类", "窝囊废", "没用的东西", "滚出去", "狗屁", "放屁", "蠢",
+)  # fmt: skip
+_WEAK_ZH = ("垃圾", "讨厌", "愚蠢", "可恶", "卑鄙", "丢人")
+
+
+def _english(words: tuple[str, ...]) -> re.Pattern[str]:
+    longest_first = sorted(words, key=len, reverse=True)
+    return re.compile(r"\b(?:" + "|".join(map(re.escape, longest_first)) + r")\b", re.IGNORECASE)
+
+
+def _chinese(words: tuple[str, ...]) -> re.Pattern[str]:
+    return re.compile("|".join(sorted(map(re.escape, words), key=len, reverse=True)), re.IGNORECASE)
+
+
+_PATTERNS = (
+    (_english(_STRONG_EN), 1.0), (_english(_WEAK_EN), 0.4), (_chinese(_STRONG_ZH), 1.0), (_chinese(_WEAK_ZH), 0.4),
+)  # fmt: skip
+_LATIN_WORD = re.compile(r"[A-Za-z]+")
+
+
+class ToxicConfig(Config):
+    """When a page counts as abuse: the weight of its insults per 100 words, and in all."""
+
+    density: float = Field(1.5, description="weight of insults per 100 words (two Han characters count as a word)")
+    least: float = Field(2.0, description="pages with less weight in all are let pass")
+
+
+def toxicity(text: str) -> tuple[float, float]:
+    """(weight of insults per 100 words, weight in all)."""
+    weight = sum(each * len(pattern.findall(text)) for pattern, each in _PATTERNS)
+    if weight == 0:
+        return 0.0, 0.0
+    words = len(_LATIN_WORD.findall(text)) + han_count(text) / 2
+    return 100 * weight / max(words, 1.0), weight

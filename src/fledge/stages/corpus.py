@@ -1,0 +1,93 @@
+"""Stage ``corpus``: pages in, clean documents and a ledger of all that was left out.
+
+Writes ``documents/*.parquet`` (id, text, language, source, offset, url, kind, meta as JSON), ``ledger/*.parquet`` (one
+row for every record that was read and is not a document), ``funnel.json``, ``inputs.json`` (where the sources were),
+and with planted truth ``truth.json``.
+"""
+
+from __future__ import annotations
+
+import shutil
+import time
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field
+
+from fledge.core.artefact import Work, produce, write_json
+from fledge.core.progress import progress
+from fledge.corpus.chain import ChainConfig
+
+
+class Config(ChainConfig):
+    """What to read, what to keep, what to compare with."""
+
+    inputs: tuple[str, ...] = Field(min_length=1, description="files, folders, globs, or python:stdlib")
+    truth: Path | None = Field(None, description="truth.jsonl of planted defects: precision and recall are reported")
+    seed: int = 0
+    # Not part of what the corpus is: the bytes are the same with any number.
+    workers: int = Field(1, ge=1, exclude=True, description="local processes")
+
+
+def run(config: Config, out: Path, redo: bool = False) -> Path:
+    """Make the corpus at ``out``; a finished one that matches is left as it is."""
+    from fledge.corpus.inputs import discover
+
+    inputs = discover(list(config.inputs), config.read.stdlib_characters)
+    named: dict[str, Any] = {name: _whole(name, files) for name, files in inputs.files.items()}
+    if config.decontaminate:
+        named["decontaminate"] = list(config.decontaminate)
+    if config.truth:
+        named["truth"] = config.truth
+    with produce(
+        out, kind="corpus", stage="corpus", config=config, inputs=named, seed=config.seed, redo=redo
+    ) as work:
+        if not work.done:
+            _make(config, inputs, work)
+    return out
+
+
+def _whole(name: str, files: list[Path]) -> Path | list[Path]:
+    folder = Path(name).expanduser()
+    return folder if folder.is_dir() else files
+
+
+def _make(config: Config, inputs: Any, work: Work) -> None:
+    from fledge.corpus.finish import check, finish, funnel
+    from fledge.corpus.task import run_shards
+
+    chain = ChainConfig.model_validate(config.model_dump(include=set(ChainConfig.model_fields)))
+    folder = work.folder / ".shards"
+    folder.mkdir(exist_ok=True)
+    counts: dict[str, int] = {}
+    started = time.monotonic()
+    with progress("corpus", sum(shard.bytes for shard in inputs.shards) / 1e6, unit="MB") as bar:
+        sizes = iter(inputs.shards)
+
+        def done(result: dict[str, int]) -> None:
+            for key, value in result.items():
+                counts[key] = counts.get(key, 0) + value
+            speed = counts["read"] / (time.monotonic() - started)
+            bar.advance(next(sizes).bytes / 1e6, note=f"{counts['read']:,} docs, {speed:,.0f} docs/s")
+
+        run_shards(inputs.shards, chain, folder, config.workers, done)
+    places = [folder / f"shard-{shard.index:05d}" for shard in inputs.shards]
+    totals = finish(places, chain, work.folder)
+    check(totals, counts.get("read", 0))
+    report = funnel(work.folder / "ledger", counts.get("read", 0))
+    write_json(work.folder / "funnel.json", report)
+    write_json(work.folder / "inputs.json", {name: str(path.absolute()) for name, path in inputs.roots.items()})
+    work.metrics |= {
+        "read": counts.get("read", 0), "kept": totals.kept, "dropped": totals.dropped, "errors": totals.errors,
+        "masked": counts.get("masked", 0), "hidden_files": inputs.hidden,
+        "documents": dict(totals.documents), "characters": dict(totals.characters), "sources": dict(totals.sources),
+        "stages": {stage["stage"]: stage["dropped"] for stage in report["stages"]},
+        "duplicates": totals.work, "docs_per_second": round(counts.get("read", 0) / (time.monotonic() - started), 1),
+    }  # fmt: skip
+    if config.truth:
+        from fledge.corpus.truth import truth_report
+
+        truth = truth_report(config.truth, work.folder)
+        write_json(work.folder / "truth.json", truth)
+        work.metrics["truth"] = truth["summary"]
+    shutil.rmtree(folder)
