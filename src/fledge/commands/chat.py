@@ -1,0 +1,143 @@
+"""``fledge chat``: a dialogue in the terminal."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.text import Text
+
+from fledge.commands.text import plain
+from fledge.core.errors import ConfigError, FledgeError
+from fledge.report.collect import read_object
+
+HELP = "/reset forgets the dialogue, /exit ends it"
+
+
+def chat(folder: Path, prompt: str | None, system: str | None, sampling: dict[str, Any]) -> None:
+    import fledge
+    from fledge.core.machine import set_switches
+
+    set_switches()
+    if prompt == "-":
+        prompt = sys.stdin.read()
+    if prompt is not None and not prompt.strip():
+        raise ConfigError("--prompt: the text is empty")
+    folder = folder.expanduser()
+    engine = fledge.Engine(fledge.load(folder))
+    start = [{"role": "system", "content": system}] if system else []
+    if prompt is not None:
+        for piece in engine.stream([*start, {"role": "user", "content": prompt}], **sampling):
+            _write(piece)
+        _write("\n")
+        return
+    console = Console(highlight=False)
+    welcome(console, folder)
+    _talk(console, engine, start, sampling)
+
+
+def _talk(console: Console, engine: Any, start: list[dict[str, str]], sampling: dict[str, Any]) -> None:
+    messages = list(start)
+    for line in _lines(console):
+        if line in {"/exit", "/quit"}:
+            return
+        if line == "/reset":
+            messages = list(start)
+            console.print(Text("(the dialogue is forgotten)", style="dim"))
+            continue
+        if line.startswith("/"):
+            console.print(Text(f"(unknown command {line.split()[0]}; {HELP})", style="dim"))
+            continue
+        messages.append({"role": "user", "content": line})
+        try:
+            reply = _reply(engine, messages, _turn(sampling, len(messages)))
+        except FledgeError as error:
+            messages.pop()
+            console.print(Text(plain(f"({error})"), style="yellow"))
+            console.print(Text("(/reset begins anew)", style="dim"))
+            continue
+        messages.append({"role": "assistant", "content": reply})
+
+
+def _turn(sampling: dict[str, Any], count: int) -> dict[str, Any]:
+    """With a seed, each turn has another one that follows from it; without, the engine decides."""
+    return {**sampling, "seed": sampling["seed"] + count} if "seed" in sampling else sampling
+
+
+def _reply(engine: Any, messages: list[dict[str, str]], sampling: dict[str, Any]) -> str:
+    """Streamed to the terminal. Ctrl-C stops the reply, not the dialogue; what was said stays in it."""
+    pieces: list[str] = []
+    try:
+        for piece in engine.stream(messages, **sampling):
+            pieces.append(piece)
+            _write(piece)
+    except KeyboardInterrupt:
+        _write(" …")
+    _write("\n\n")
+    return "".join(pieces)
+
+
+def _lines(console: Console) -> Iterator[str]:
+    """What the user types, without empty lines; ends with the input or Ctrl-C."""
+    try:
+        import readline  # noqa: F401  (editing and history of `input`)
+    except ImportError:
+        pass
+    terminal = sys.stdin.isatty()
+    while True:
+        try:
+            # Without a terminal the prompt would only litter the output.
+            line = input("› " if terminal else "").strip()
+        except EOFError:
+            if terminal:
+                console.print()
+            return
+        except KeyboardInterrupt:
+            console.print()
+            return
+        if line:
+            yield line
+
+
+def _write(text: str) -> None:
+    sys.stdout.write(plain(text))
+    sys.stdout.flush()
+
+
+def welcome(console: Console, folder: Path) -> None:
+    """What this model knows, by the world.json of its run."""
+    world = find_world(folder)
+    console.print(Text(plain(str(folder)), style="bold"))
+    if world is not None:
+        for line in _texts(world.get("greeting")):
+            console.print(Text(plain(line)))
+        things = _texts(world.get("try") or world.get("things_to_try"))
+        if things:
+            console.print(Text("\nThings to try · 可以试试：", style="bold"))
+            for line in things:
+                console.print(Text(plain(f"  {line}")))
+    console.print(Text(f"\n{HELP}\n", style="dim"))
+
+
+def find_world(folder: Path) -> dict[str, Any] | None:
+    """The world.json in the run around a model."""
+    for path in sorted(folder.absolute().parent.glob("*/world.json")):
+        value = read_object(path)
+        if value is not None:
+            return value
+    return None
+
+
+def _texts(value: Any) -> list[str]:
+    """Strings in a value of any shape: a text, a list, or a mapping by language."""
+    if isinstance(value, str):
+        return [value]
+    if isinstance(value, dict):
+        named = value.get("prompt")
+        return [named] if isinstance(named, str) else [text for item in value.values() for text in _texts(item)]
+    if isinstance(value, list):
+        return [text for item in value for text in _texts(item)]
+    return []
