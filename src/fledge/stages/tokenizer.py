@@ -56,8 +56,7 @@ def run(config: Config, out: Path, redo: bool = False) -> None:
         sizes: Counter[str] = Counter()
         for language, _, passage in _passages(files, config.seed, skipped):
             sizes[language] += len(passage)
-        shares = sample_shares(sizes, config.max_characters)
-        sample = _Sample(files, config.seed, shares)
+        sample = _Sample(files, config.seed, sizes, config.max_characters)
         tokenizer = bpe.train(
             sample, config.vocab_size, config.pad_to, config.default_system, config.model_max_length
         )  # fmt: skip
@@ -93,21 +92,21 @@ def sample_shares(sizes: Mapping[str, int], limit: int) -> dict[str, float]:
 class _Sample:
     """Iterates over the sampled passages; keeps the ones held out, and counts."""
 
-    def __init__(self, files: list[Path], seed: int, shares: Mapping[str, float]) -> None:
-        self._files, self._seed, self._shares = files, seed, shares
+    def __init__(self, files: list[Path], seed: int, sizes: Mapping[str, int], limit: int) -> None:
+        self._files, self._seed = files, seed
+        self._shares = shares = sample_shares(sizes, limit)
+        self._total = sum(sizes[name] * share for name, share in shares.items())
         self.trained: Counter[str] = Counter()
         self.trained_bytes: Counter[str] = Counter()
         self.held_out: dict[str, list[str]] = {name: [] for name in shares}
         self._some_trained: dict[str, list[str]] = {name: [] for name in shares}
 
     def __iter__(self) -> Iterator[str]:
-        total = sum(self._shares.values()) and None
-        with progress("tokenizer", total, unit="characters") as bar:
-            for language, draw, passage in _passages(self._files, self._seed, []):
-                share = self._shares.get(language, 0.0)
-                if draw * HELD_OUT < 1:
+        with progress("tokenizer", self._total, unit="characters") as bar:
+            for language, (chance, place), passage in _passages(self._files, self._seed, []):
+                if place * HELD_OUT < 1:
                     self._keep(self.held_out[language], passage)
-                elif draw <= share:
+                elif chance < self._shares[language]:
                     self._keep(self._some_trained[language], passage)
                     self.trained[language] += len(passage)
                     self.trained_bytes[language] += len(passage.encode())
@@ -125,14 +124,15 @@ class _Sample:
             kept.append(passage)
 
 
-def _passages(files: list[Path], seed: int, skipped: list[str]) -> Iterator[tuple[str, float, str]]:
-    """(language, a number in [0, 1) that follows from content and seed alone, passage)."""
+def _passages(files: list[Path], seed: int, skipped: list[str]) -> Iterator[tuple[str, tuple[float, float], str]]:
+    """(language, two numbers in [0, 1) that follow from content and seed alone, passage)."""
     key = seed.to_bytes(8, "little", signed=True)
     for path in files:
         for text, language in texts(path, skipped):
             for passage in cut(text, PASSAGE):
                 digest = hashlib.blake2b(passage.encode("utf-8", "replace"), digest_size=8, key=key).digest()
-                yield language or "unknown", int.from_bytes(digest, "little") / 2**64, passage
+                chance, place = (int.from_bytes(half, "little") / 2**32 for half in (digest[:4], digest[4:]))
+                yield language or "unknown", (chance, place), passage
 
 
 def cut(text: str, size: int) -> Iterator[str]:

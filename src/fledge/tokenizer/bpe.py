@@ -41,7 +41,7 @@ def train(
             pre_tokenizers.ByteLevel(add_prefix_space=False, trim_offsets=False, use_regex=False),
         ]
     )
-    backend.decoder = decoders.ByteLevel(add_prefix_space=False, trim_offsets=False, use_regex=False)
+    backend.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
         vocab_size=vocab_size - len(CONTROL_STRINGS),
         min_frequency=MINIMUM_FREQUENCY,
@@ -117,4 +117,3 @@ def compression(tokenizer: Tokenizer, texts: Iterable[str]) -> dict[str, float]:
         "bytes_per_token": round(size / max(1, tokens), 3),
         "characters_per_token": round(characters / max(1, tokens), 3),
     }
-

@@ -28,12 +28,14 @@ QWEN_PATTERN = "|".join(
         r"\s+",
     )
 )
-# GPT-2's, which a bare ByteLevel pre-tokeniser stands for.
-GPT2_PATTERN = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
+# The same alternation as Qwen's own files spell it: the contractions with the apostrophe inside the group.
+_QWEN_SPELLING = QWEN_PATTERN.replace("'(?i:s|t|re|ve|m|ll|d)", "(?i:'s|'t|'re|'ve|'m|'ll|'d)")
+# The patterns whose splits were compared between the two regex engines, over all code points.
+_COMPARED = (QWEN_PATTERN, _QWEN_SPELLING)
 
 # The back-tracking of fancy-regex (inside tiktoken) overflows on white-space runs of this order.
 LONGEST_RUN = 20_000
-_LONG_RUN = re.compile(r"\s{%d}" % LONGEST_RUN)
+_LONG_RUN = re.compile(rf"\s{{{LONGEST_RUN}}}")
 
 
 @functools.cache
@@ -127,17 +129,16 @@ def _splitting(value: dict[str, Any]) -> tuple[str, bool, str]:
     normaliser = value.get("normalizer")
     if normaliser is not None and normaliser.get("type") != "NFC":
         return "", False, f"its normaliser is {normaliser.get('type')}"
-    steps = value.get("pre_tokenizer") or {}
-    steps = steps.get("pretokenizers", []) if steps.get("type") == "Sequence" else [steps]
-    if not steps or steps[-1].get("type") != "ByteLevel" or steps[-1].get("add_prefix_space"):
-        return "", False, "its pre-tokeniser is not plain ByteLevel"
-    pattern = GPT2_PATTERN if steps[-1].get("use_regex", True) else ""
-    if len(steps) == 2 and steps[0].get("type") == "Split" and not pattern:
-        if steps[0]["behavior"] == "Isolated" and not steps[0]["invert"]:
-            pattern = steps[0]["pattern"].get("Regex", "")
-    elif len(steps) > 1:
-        return "", False, "its pre-tokeniser has more than one split"
-    return pattern, normaliser is not None, "" if pattern else "its pre-tokeniser has no pattern"
+    steps = (value.get("pre_tokenizer") or {}).get("pretokenizers", [])
+    if [step.get("type") for step in steps] != ["Split", "ByteLevel"]:
+        return "", False, "its pre-tokeniser is not one split followed by ByteLevel"
+    split, bytelevel = steps
+    if bytelevel.get("add_prefix_space") or bytelevel.get("use_regex", True) or split.get("invert"):
+        return "", False, "its pre-tokeniser has options that tiktoken has not"
+    pattern = split["pattern"].get("Regex", "")
+    if split["behavior"] != "Isolated" or pattern not in _COMPARED:
+        return "", False, "its pre-tokeniser is not Qwen's"
+    return pattern, normaliser is not None, ""
 
 
 def _ranks(value: dict[str, Any]) -> tuple[dict[bytes, int], str]:

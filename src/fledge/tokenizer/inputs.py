@@ -9,9 +9,10 @@ from typing import Any, Literal
 
 from fledge.core.errors import DataError
 from fledge.core.readers import open_text, read_records
-from fledge.core.records import Conversation, Preference, Task
+from fledge.core.records import Conversation, Preference, Record, Task
 
 Kind = Literal["conversation", "preference", "task", "document", "text"]
+_RECORDS: dict[str, type[Record]] = {"conversation": Conversation, "preference": Preference, "task": Task}
 _TABLES = (".jsonl", ".json", ".parquet")
 
 
@@ -55,15 +56,20 @@ def texts(path: Path, skipped: list[str] | None = None) -> Iterator[tuple[str, s
         for row in _documents(path, skipped):
             yield row["text"], row.get("language") or ""
     else:
-        record = {"conversation": Conversation, "preference": Preference, "task": Task}[kind]
-        for item in read_records(path, record, "fail" if skipped is None else "skip", skipped):
-            language = getattr(item, "language", "") or ""
-            messages = item.prompt if isinstance(item, Preference) else item.messages  # type: ignore[attr-defined]
-            for message in messages:
-                yield f"{message.role}\n{message.content}", language
-            if isinstance(item, Preference):
-                yield item.chosen, language
-                yield item.rejected, language
+        for item in read_records(path, _RECORDS[kind], "fail" if skipped is None else "skip", skipped):
+            yield from _dialogue_texts(item)
+
+
+def _dialogue_texts(item: Record) -> Iterator[tuple[str, str]]:
+    """With the role before each content, as ChatML has it; languages as the record or its ``meta`` names them."""
+    assert isinstance(item, (Conversation, Preference, Task))
+    language = (item.language if isinstance(item, Task) else "") or str(item.meta.get("language") or "")
+    messages = item.prompt if isinstance(item, Preference) else item.messages
+    for message in messages:
+        yield f"{message.role}\n{message.content}", language
+    if isinstance(item, Preference):
+        yield item.chosen, language
+        yield item.rejected, language
 
 
 def read_plain(path: Path) -> str:

@@ -141,9 +141,10 @@ class Tokenizer:
     # -- text to ids -----------------------------------------------------------------------------------------------
 
     def encode(self, text: str) -> list[int]:
-        """Ids of a text; control strings in it are plain text. Decoding gives the text's NFC (if the folder says so)."""
-        if self._fast is not None and self._fast.usable(text):
-            return self._fast.encode(_valid(text))
+        """Ids of a text; control strings in it are plain text. Decoding gives the text's NFC."""
+        fast = self.fast if len(text) > _SMALL_BATCH else self._fast
+        if fast is not None and fast.usable(text):
+            return fast.encode(_valid(text))
         return list(self._backend.encode(_valid(text), add_special_tokens=False).ids)
 
     def encode_short(self, text: str) -> list[int]:
@@ -156,9 +157,16 @@ class Tokenizer:
         """`encode` of many texts, on all cores (or ``threads``)."""
         texts = [_valid(text) for text in texts]
         fast = self.fast if sum(map(len, texts)) > _SMALL_BATCH else self._fast
-        if fast is not None and all(map(fast.usable, texts)):
-            return fast.encode_batch(texts, threads or cores())
-        return [list(item.ids) for item in self._backend.encode_batch_fast(texts, add_special_tokens=False)]
+        result: list[list[int]] = [[] for _ in texts]
+        quick = [i for i, text in enumerate(texts) if fast is not None and fast.usable(text)]
+        if fast is not None:
+            for i, ids in zip(quick, fast.encode_batch([texts[i] for i in quick], threads or cores()), strict=True):
+                result[i] = ids
+        slow = sorted(set(range(len(texts))).difference(quick))
+        encoded = self._backend.encode_batch_fast([texts[i] for i in slow], add_special_tokens=False)
+        for i, item in zip(slow, encoded, strict=True):
+            result[i] = list(item.ids)
+        return result
 
     @property
     def fast(self) -> FastEncoder | None:
