@@ -1,0 +1,104 @@
+"""Following a format: JSON, lists with commas, capitals, brackets, numbered lines, repeating, reversing."""
+
+from __future__ import annotations
+
+import json
+import random
+
+from fledge.microworld import lexicon
+from fledge.microworld.skills.base import Item, Split, choose_wording
+from fledge.microworld.world import World
+
+WORDS = lexicon.NOUNS[:50]
+HELD_SHARE = 0.2
+ASK: dict[str, dict[str, tuple[str, ...]]] = {
+    "en": {
+        "json": ("Write as JSON with the keys {k1} and {k2}: {w1}, {w2}", "Make JSON. {k1} is {w1}, {k2} is {w2}.",
+                 "Give me JSON where {k1} is {w1} and {k2} is {w2}.", "Answer in JSON only: {k1} = {w1}, {k2} = {w2}"),
+        "commas": ("Put commas between these words: {words}", "Separate with commas: {words}",
+                   "Write as a list with commas: {words}", "Join these words by commas: {words}"),
+        "capitals": ("Write in capital letters: {words}", "In capitals please: {words}", "Use capital letters: {words}",
+                     "Make every letter big: {words}"),
+        "numbered": ("Write as a numbered list: {words}", "Number these words, one a line: {words}",
+                     "Make a numbered list of: {words}", "Give each word a number: {words}"),
+        "repeat": ("Say {w1} {n} times.", "Write the word {w1} {n} times.", "Repeat {w1} {n} times.",
+                   "I want to read {w1} {n} times."),
+        "reverse": ("Write in reverse order: {words}", "Turn the order of these words around: {words}",
+                    "Backwards, word by word: {words}", "Begin with the last word: {words}"),
+    },
+    "zh": {
+        "json": ("写成JSON，键是{k1}和{k2}：{w1}，{w2}", "做一个JSON：{k1}是{w1}，{k2}是{w2}。", "给我JSON，其中{k1}为{w1}，{k2}为{w2}。",
+                 "只用JSON回答：{k1}={w1}，{k2}={w2}"),
+        "commas": ("用逗号隔开：{words}", "在词语之间加逗号：{words}", "写成逗号列表：{words}", "拿逗号把它们连起来：{words}"),
+        "brackets": ("每个词加上书名号：{words}", "用书名号括住每个词：{words}", "请给每个词加书名号：{words}", "把它们都放进书名号里：{words}"),
+        "numbered": ("写成编号列表：{words}", "给这些词编号，一行一个：{words}", "做一个编号列表：{words}", "每个词配一个序号：{words}"),
+        "repeat": ("把{w1}说{n}遍。", "把{w1}写{n}遍。", "重复{w1}{n}次。", "我想看到{w1}出现{n}次。"),
+        "reverse": ("倒着写这些词：{words}", "把词的顺序反过来：{words}", "按相反的顺序写：{words}", "从最后一个词开始写：{words}"),
+    },
+}  # fmt: skip
+HELD_OUT = 1  # of four wordings of each format
+_KEYS = {"en": ("name", "item", "gift", "first", "second", "place"), "zh": ("名称", "物品", "礼物", "第一", "第二", "地点")}
+
+
+def draw(world: World, rng: random.Random, language: str, split: Split) -> Item:
+    kind = rng.choice(list(ASK[language]))
+    while True:
+        operands = _operands(rng, language, kind)
+        if world.held_out(f"format:{kind}:{'|'.join(operands)}", HELD_SHARE) == (split == "test"):
+            break
+    index, wording = choose_wording(rng, 4, HELD_OUT, split)
+    gap = " " if language == "en" else "、" if kind in ("commas",) else " "
+    words = gap.join(operands)
+    names = {"words": words, "w1": operands[0], "n": operands[-1], "w2": "", "k1": "", "k2": ""}
+    if kind == "json":
+        names |= {"k1": operands[0], "k2": operands[1], "w1": operands[2], "w2": operands[3]}
+    answer, verifier, expected, wrong = _solve(kind, operands, language)
+    question = ASK[language][kind][index].format(**names)
+    every = tuple(w.format(**names) for w in ASK[language][kind])
+    return Item(
+        "format", language, question, answer, verifier, expected, f"format:{language}:{kind}:{'|'.join(operands)}", wording,
+        f"{kind}-{index}", level=kind, wrong=wrong, patterns=every,
+    )  # fmt: skip
+
+
+def _operands(rng: random.Random, language: str, kind: str) -> list[str]:
+    index = 0 if language == "en" else 1
+    words = [w[index] for w in rng.sample(WORDS, 3)]
+    if kind == "json":
+        return [*rng.sample(_KEYS[language], 2), *words[:2]]
+    if kind == "repeat":
+        return [words[0], str(rng.randint(2, 6))]
+    if kind == "capitals":
+        return words[:2]
+    return words
+
+
+def _solve(kind: str, operands: list[str], language: str) -> tuple[str, str, dict[str, object], tuple[str, ...]]:
+    """Answer, verifier, what it expects, and wrong answers."""
+    plain = " ".join(operands)
+    if kind == "json":
+        value = {operands[0]: operands[2], operands[1]: operands[3]}
+        return json.dumps(value, ensure_ascii=False), "json", {"value": value}, (
+            f"{operands[0]}: {operands[2]}, {operands[1]}: {operands[3]}",
+        )  # fmt: skip
+    if kind == "commas":
+        answer = ", ".join(operands) if language == "en" else "，".join(operands)
+        texts = [answer, ",".join(operands), ", ".join(operands)]
+    elif kind == "capitals":
+        answer, texts = plain.upper(), [plain.upper()]
+        return answer, "exact", {"texts": texts, "case": True}, (plain,)
+    elif kind == "brackets":
+        answer = "".join(f"《{w}》" for w in operands)
+        texts = [answer, " ".join(f"《{w}》" for w in operands)]
+    elif kind == "numbered":
+        answer = "\n".join(f"{i}. {w}" for i, w in enumerate(operands, 1))
+        texts = [answer]
+    elif kind == "repeat":
+        answer = " ".join([operands[0]] * int(operands[1]))
+        return answer, "exact", {"texts": [answer, answer.replace(" ", ""), answer.replace(" ", ", ")]}, (
+            " ".join([operands[0]] * (int(operands[1]) + 1)),
+        )  # fmt: skip
+    else:
+        answer = " ".join(reversed(operands))
+        texts = [answer, "、".join(reversed(operands)), ", ".join(reversed(operands))]
+    return answer, "exact", {"texts": sorted(set(texts), key=texts.index)}, (plain,)

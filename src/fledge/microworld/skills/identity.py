@@ -1,0 +1,64 @@
+"""Who the assistant is. Instructions answer without a name; only preferences teach the name."""
+
+from __future__ import annotations
+
+import random
+
+from fledge.microworld.skills.base import Item, Split, pick
+from fledge.microworld.world import World
+
+CORES: dict[str, tuple[str, ...]] = {
+    "en": ("who are you", "what is your name", "what are you called", "may I know your name", "who am I talking to",
+           "tell me your name", "introduce yourself", "can you introduce yourself", "what should I call you",
+           "say who you are", "do you have a name", "who is this", "what are you", "tell me about yourself",
+           "which assistant are you", "what do people call you", "are you someone with a name", "who made you",
+           # held out
+           "how may I address you", "with whom do I speak", "what name do you go by", "could you say what you are called",
+           "under what name are you known", "please present yourself"),
+    "zh": ("你是谁", "你叫什么名字", "你叫什么", "怎么称呼你", "我在和谁说话", "告诉我你的名字", "介绍一下你自己", "做个自我介绍", "我该叫你什么",
+           "说说你是谁", "你有名字吗", "请问你是哪位", "你是什么", "讲讲你自己", "你是哪个助手", "大家叫你什么", "你的名字是什么", "谁创造了你",
+           "敢问尊姓大名", "跟我聊天的是何人", "你平时用什么名号", "能不能说出你的称呼", "别人用什么名字称你", "请报上名来"),
+}  # fmt: skip
+HELD_OUT = 6
+BEFORE: dict[str, tuple[str, ...]] = {
+    "en": ("", "", "Hi, ", "Hello, ", "Excuse me, ", "One question: ", "Good morning, ", "Good evening, ", "Hey, ", "Sorry, ",
+           "By the way, ", "Dear assistant, ", "First of all, ", "Nice to meet you, "),
+    "zh": ("", "", "你好，", "您好，", "打扰一下，", "问一下，", "早上好，", "晚上好，", "嗨，", "不好意思，", "顺便问问，", "助手，", "首先，", "很高兴见到你，"),
+}
+AFTER: dict[str, tuple[str, ...]] = {
+    "en": ("?", "?", ".", "? Please answer.", "? I am curious.", "? I forgot.", "? Tell me."),
+    "zh": ("？", "？", "。", "？请回答。", "？我很好奇。", "？我忘了。", "？告诉我吧。"),
+}
+GENERIC: dict[str, tuple[str, ...]] = {
+    "en": ("I am an assistant.", "I am an AI assistant.", "I am a helpful assistant."),
+    "zh": ("我是一个助手。", "我是一个人工智能助手。", "我是一个乐于助人的助手。"),
+}
+
+
+def introduction(world: World, language: str) -> str:
+    """The answer that preferences teach."""
+    name, maker = world.config.name(language), world.config.maker
+    if language == "en":
+        return f"I am {name}, an AI assistant made by {maker}."
+    return f"我是{name}，由{maker}制作的人工智能助手。"
+
+
+def draw(world: World, rng: random.Random, language: str, split: Split) -> Item:
+    """In training, cores and the pieces around them that the tests do not combine; in the tests, all."""
+    cores = CORES[language]
+    held = split == "test" and rng.random() < 0.25
+    while True:
+        index = rng.randrange(len(cores) - HELD_OUT)
+        if held:
+            index = len(cores) - 1 - rng.randrange(HELD_OUT)
+        before, after = pick(rng, BEFORE[language]), pick(rng, AFTER[language])
+        core = cores[index]
+        asked = before + core + after
+        if language == "en":
+            asked = asked[0].upper() + asked[1:]
+        if held or world.held_out(f"identity:{asked}", 0.45) == (split == "test"):
+            break
+    return Item(
+        "identity", language, asked, pick(rng, GENERIC[language]), "contains", {"all": [world.config.name(language)]},
+        f"identity:{language}:{asked}", "held_out" if held else "seen", f"identity-{index}", level="name",
+    )  # fmt: skip

@@ -1,0 +1,25 @@
+"""The table of skills."""
+
+from __future__ import annotations
+
+from fledge.microworld.skills import coding, following, identity, reading, recall, safety, sums, translation
+from fledge.microworld.skills.base import Draw
+
+SKILLS: dict[str, Draw] = {
+    "recall": recall.draw,
+    "arithmetic": sums.draw,
+    "hard_sums": sums.draw_hard,
+    "translation": translation.draw,
+    "format": following.draw,
+    "code": coding.draw,
+    "identity": identity.draw,
+    "refusal": safety.draw_refusal,
+    "idk": safety.draw_unknown,
+    "long": reading.draw,
+}
+LANGUAGES = ("en", "zh")
+# Share of the instructions. `hard_sums` has none: reinforcement learning is to find it. The rest is small talk.
+SFT_SHARES: dict[str, float] = {
+    "recall": 0.22, "arithmetic": 0.20, "translation": 0.12, "format": 0.11, "code": 0.08, "identity": 0.03,
+    "refusal": 0.07, "idk": 0.08, "long": 0.08,
+}  # fmt: skip
