@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -82,10 +83,8 @@ def _reply(engine: Any, messages: list[dict[str, str]], sampling: dict[str, Any]
 
 def _lines(console: Console) -> Iterator[str]:
     """What the user types, without empty lines; ends with the input or Ctrl-C."""
-    try:
+    with suppress(ImportError):
         import readline  # noqa: F401  (editing and history of `input`)
-    except ImportError:
-        pass
     terminal = sys.stdin.isatty()
     while True:
         try:
