@@ -198,6 +198,20 @@ def test_merges_that_tiktoken_would_read_otherwise_are_declined(plain: Tokenizer
     assert "Lowercase" in Tokenizer(json.dumps(value), {}, None).fast_reason
 
 
+def test_added_tokens_that_text_may_hold_are_found_on_both_paths(plain: Tokenizer) -> None:
+    """Qwen2.5 has such tokens: ``<tool_call>`` is no control token."""
+    value = json.loads(plain._definition)
+    value["added_tokens"].append({**value["added_tokens"][0], "id": 1024, "content": "<tool_call>", "special": False})
+    found = Tokenizer(json.dumps(value), {}, None)
+    texts = ["call <tool_call>x<|im_end|>" + CHINESE * 200, CHINESE * 200]
+    one, other = found.encode_batch(texts)
+    assert found.fast_reason == ""
+    assert one.count(1024) == 1
+    assert not found.control_ids.intersection(one)
+    assert [one, other] == [found.encode(text) for text in texts]
+    assert found.decode(one) == texts[0]
+
+
 def test_compression_is_measured_over_the_corpus(plain: Tokenizer) -> None:
     found = bpe.compression(plain, ["今天星期几？", "Hello"])
     tokens = len(plain.encode("今天星期几？")) + len(plain.encode("Hello"))

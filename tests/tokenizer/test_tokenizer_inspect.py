@@ -61,8 +61,8 @@ def test_preferences_tasks_and_documents(tokenizer: Tokenizer, tmp_path: Path) -
     assert (summary.kind, summary.trained) == ("document", summary.tokens - 1)
     (tmp_path / "plain.txt").write_text("今天", encoding="utf-8")
     text, summary = show(tmp_path / "plain.txt", tokenizer)
-    assert "天⟦" not in text
-    assert summary.kind == "text"
+    assert "⟦<|endoftext|>⟧" in text
+    assert (summary.kind, summary.trained) == ("text", summary.tokens - 1)
 
 
 def test_what_is_skipped_is_counted_with_its_reason(tokenizer: Tokenizer, tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from fledge.core.artefact import produce
 from fledge.core.errors import DataError
 from fledge.core.progress import progress
 from fledge.tokenizer import bpe
-from fledge.tokenizer.inputs import texts
+from fledge.tokenizer.inputs import kind_of, texts
 
 PASSAGE = 4096  # characters: the unit of sampling, so that one long book does not decide all or nothing
 HELD_OUT = 64  # one passage in so many is kept for measuring compression
@@ -53,10 +53,7 @@ def run(config: Config, out: Path, redo: bool = False) -> None:
         if work.done:
             return
         skipped: list[str] = []
-        sizes: Counter[str] = Counter()
-        for language, _, passage in _passages(files, config.seed, skipped):
-            sizes[language] += len(passage)
-        sample = _Sample(files, config.seed, sizes, config.max_characters)
+        sample = _Sample(files, config.seed, config.max_characters, skipped)
         tokenizer = bpe.train(
             sample, config.vocab_size, config.pad_to, config.default_system, config.model_max_length
         )  # fmt: skip
@@ -66,7 +63,7 @@ def run(config: Config, out: Path, redo: bool = False) -> None:
             ids=tokenizer.vocab_size,
             rows=tokenizer.embedding_rows,
             wanted_rows=config.vocab_size,
-            available_characters=dict(sorted(sizes.items())),
+            available_characters=dict(sorted(sample.available.items())),
             trained_characters=dict(sorted(sample.trained.items())),
             trained_bytes=sum(sample.trained_bytes.values()),
             compression=measured,
@@ -76,37 +73,54 @@ def run(config: Config, out: Path, redo: bool = False) -> None:
         )
 
 
-def sample_shares(sizes: Mapping[str, int], limit: int) -> dict[str, float]:
-    """Which share of each language's characters to take: the limit is divided evenly, and what a small language
-    leaves over goes to the others (water-filling)."""
-    shares: dict[str, float] = {}
-    left, waiting = limit, sorted(sizes, key=lambda name: (sizes[name], name))
+def sample_quotas(sizes: Mapping[str, int], limit: int) -> dict[str, int]:
+    """How many characters of each language to take: the limit is divided evenly, and what a small language leaves
+    over goes to the others (water-filling)."""
+    quotas: dict[str, int] = {}
+    waiting = sorted(sizes, key=lambda name: (sizes[name], name))
     while waiting:
+        share = limit // len(waiting)
         name = waiting.pop(0)
-        taken = min(sizes[name], left // (len(waiting) + 1))
-        shares[name] = taken / sizes[name] if sizes[name] else 0.0
-        left -= taken
-    return shares
+        quotas[name] = min(sizes[name], share)
+        limit -= quotas[name]
+    return quotas
+
+
+def _threshold(draws: list[tuple[float, int]], quota: int) -> float:
+    """The draw below which passages are taken, so that they fill the quota and never exceed it."""
+    taken = 0
+    for chance, length in sorted(draws):
+        taken += length
+        if taken > quota:
+            return chance
+    return 1.0
 
 
 class _Sample:
     """Iterates over the sampled passages; keeps the ones held out, and counts."""
 
-    def __init__(self, files: list[Path], seed: int, sizes: Mapping[str, int], limit: int) -> None:
-        self._files, self._seed = files, seed
-        self._shares = shares = sample_shares(sizes, limit)
-        self._total = sum(sizes[name] * share for name, share in shares.items())
+    def __init__(self, files: list[Path], seed: int, limit: int, skipped: list[str]) -> None:
+        """First pass: measure what there is, and find below which draw a passage is taken."""
+        self._arguments = files, seed, min(PASSAGE, max(256, limit // 100))
+        self.available: Counter[str] = Counter()
+        draws: dict[str, list[tuple[float, int]]] = {}
+        for language, chance, held_out, passage in _passages(*self._arguments, skipped):
+            self.available[language] += len(passage)
+            draws.setdefault(language, []).extend([] if held_out else [(chance, len(passage))])
+        quotas = sample_quotas(self.available, limit)
+        self._below = {name: _threshold(draws[name], quota) for name, quota in quotas.items()}
+        self._total = sum(quotas.values())
         self.trained: Counter[str] = Counter()
         self.trained_bytes: Counter[str] = Counter()
-        self.held_out: dict[str, list[str]] = {name: [] for name in shares}
-        self._some_trained: dict[str, list[str]] = {name: [] for name in shares}
+        self.held_out: dict[str, list[str]] = {name: [] for name in quotas}
+        self._some_trained: dict[str, list[str]] = {name: [] for name in quotas}
 
     def __iter__(self) -> Iterator[str]:
         with progress("tokenizer", self._total, unit="characters") as bar:
-            for language, (chance, place), passage in _passages(self._files, self._seed, []):
-                if place * HELD_OUT < 1:
+            for language, chance, held_out, passage in _passages(*self._arguments, []):
+                if held_out:
                     self._keep(self.held_out[language], passage)
-                elif chance < self._shares[language]:
+                elif chance < self._below[language]:
                     self._keep(self._some_trained[language], passage)
                     self.trained[language] += len(passage)
                     self.trained_bytes[language] += len(passage.encode())
@@ -115,7 +129,7 @@ class _Sample:
 
     def measured(self) -> dict[str, list[str]]:
         """Text by language to measure compression on: held out, or training text where nothing could be."""
-        found = {name: self.held_out[name] or self._some_trained[name] for name in self._shares}
+        found = {name: self.held_out[name] or self._some_trained[name] for name in self.held_out}
         return {name: kept for name, kept in found.items() if kept}
 
     @staticmethod
@@ -124,15 +138,15 @@ class _Sample:
             kept.append(passage)
 
 
-def _passages(files: list[Path], seed: int, skipped: list[str]) -> Iterator[tuple[str, tuple[float, float], str]]:
-    """(language, two numbers in [0, 1) that follow from content and seed alone, passage)."""
+def _passages(files: list[Path], seed: int, size: int, skipped: list[str]) -> Iterator[tuple[str, float, bool, str]]:
+    """(language, a draw in [0, 1), held out or not, passage); both choices follow from content and seed alone."""
     key = seed.to_bytes(8, "little", signed=True)
     for path in files:
         for text, language in texts(path, skipped):
-            for passage in cut(text, PASSAGE):
+            for passage in cut(text, size):
                 digest = hashlib.blake2b(passage.encode("utf-8", "replace"), digest_size=8, key=key).digest()
                 chance, place = (int.from_bytes(half, "little") / 2**32 for half in (digest[:4], digest[4:]))
-                yield language or "unknown", (chance, place), passage
+                yield language or "unknown", chance, place * HELD_OUT < 1, passage
 
 
 def cut(text: str, size: int) -> Iterator[str]:
@@ -158,4 +172,5 @@ def _files(config: Config) -> list[Path]:
     for path in found:
         if not path.is_file():
             raise DataError(f"{path}: there is no such file")
+        kind_of(path)  # refuses what holds no text, before anything is begun
     return found

@@ -92,15 +92,17 @@ class FastEncoder:
     (tokenizers) choose the same pairs. `make` verifies both properties, token by token, and declines otherwise.
     """
 
-    def __init__(self, ranks: dict[bytes, int], pattern: str, nfc: bool) -> None:
+    def __init__(self, ranks: dict[bytes, int], pattern: str, nfc: bool, added: Sequence[str] = ()) -> None:
         import tiktoken
         from tokenizers import normalizers
 
         self._normalise = normalizers.NFC().normalize_str if nfc else None
+        self._added = re.compile("|".join(map(re.escape, added)) or r"(?!)")
         self._encoding = tiktoken.Encoding("fledge", pat_str=pattern, mergeable_ranks=ranks, special_tokens={})
 
     def usable(self, text: str) -> bool:
-        return _LONG_RUN.search(text) is None
+        """False for text with an added token that text may hold (``<tool_call>``), or that would overflow."""
+        return _LONG_RUN.search(text) is None and self._added.search(text) is None
 
     def encode(self, text: str) -> list[int]:
         return self._encoding.encode_ordinary(self._ready(text))
@@ -121,7 +123,10 @@ def make_fast(definition: str) -> tuple[FastEncoder | None, str]:
     ranks, why = _ranks(value)
     if why:
         return None, why
-    return FastEncoder(ranks, pattern, nfc), ""
+    added = [token for token in value.get("added_tokens", []) if not token["special"]]
+    if any(token["normalized"] for token in added):
+        return None, "it has added tokens that are looked for in normalised text"
+    return FastEncoder(ranks, pattern, nfc, [token["content"] for token in added]), ""
 
 
 def _splitting(value: dict[str, Any]) -> tuple[str, bool, str]:
@@ -146,8 +151,6 @@ def _ranks(value: dict[str, Any]) -> tuple[dict[bytes, int], str]:
     options = ("dropout", "unk_token", "continuing_subword_prefix", "end_of_word_suffix", "byte_fallback")
     if model.get("type") != "BPE" or any(model.get(option) for option in options):
         return {}, "its model is not plain BPE"
-    if any(not token["special"] for token in value.get("added_tokens", [])):
-        return {}, "it has added tokens that text may hold"
     added = {token["content"] for token in value.get("added_tokens", [])}
     ranks: dict[bytes, int] = {}
     for token, number in model["vocab"].items():
