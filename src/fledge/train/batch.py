@@ -83,6 +83,16 @@ class PackedBatch:
     values: Mapping[str, Tensor]  # each (S,)
     origins: tuple[tuple[str, int], ...]  # (S,)
 
+    def value(self, name: str) -> Tensor:
+        """(S,) a value of every segment; 0 for all where no segment has it."""
+        known = self.values.get(name)
+        return known if known is not None else torch.zeros(self.layout.segments, device=self.tokens.device)
+
+    def column(self, name: str) -> Tensor:
+        """(M,) a column of every trained token; 0 for all where no segment has it."""
+        known = self.columns.get(name)
+        return known if known is not None else torch.zeros(len(self.trained), device=self.tokens.device)
+
     def segment_sum(self, per_token: Tensor) -> Tensor:
         """(M,) -> (S,): the only way in which values per segment are made."""
         out = torch.zeros(self.layout.segments, dtype=per_token.dtype, device=per_token.device)

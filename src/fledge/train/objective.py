@@ -28,10 +28,13 @@ class Outputs:
         """hidden (N, h) of the packed row, weight (V, h) of the head."""
         self.batch, self.weight = batch, weight
         self.states = hidden.index_select(0, batch.source)  # (M, h)
+        self._known: dict[float, tuple[Tensor, Tensor]] = {}  # several terms may ask for the same
 
     def logp(self, temperature: float = 1.0) -> tuple[Tensor, Tensor]:
         """Log-probability of each trained token and entropy of its distribution, (M,) each."""
-        return token_logp(self.states, self.weight, self.batch.targets, temperature)
+        if temperature not in self._known:
+            self._known[temperature] = token_logp(self.states, self.weight, self.batch.targets, temperature)
+        return self._known[temperature]
 
     def weighted_nll(self, token_weight: Tensor) -> tuple[Tensor, Tensor]:
         """Sum of -logp·weight with its gradient made on the way, and logp (M,) without gradient."""

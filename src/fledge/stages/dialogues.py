@@ -1,0 +1,184 @@
+"""Conversations and preferences as examples, with what was left out and why; and replay of dialogues in later stages."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from pydantic import Field
+
+from fledge.core import config as core_config
+from fledge.core.errors import DataError
+from fledge.core.readers import read_records, write_jsonl
+from fledge.core.records import Conversation, Preference
+from fledge.stages.training import EpochOrder
+from fledge.tokenizer.chat import Mask, encode_chat, encode_prompt, encode_reply, fit
+from fledge.tokenizer.tokenizer import Tokenizer
+from fledge.train.batch import Example, PackedBatch, Segment, single
+from fledge.train.objective import Objective, Outputs, Terms
+
+OnError = Literal["fail", "skip"]
+
+
+class Account:
+    """What was read, used, left out and why, changed and how. Written beside the output, so nothing is silent."""
+
+    def __init__(self) -> None:
+        self.read = self.used = 0
+        self.reasons: Counter[str] = Counter()
+        self.notes: Counter[str] = Counter()
+        self.rows: list[dict[str, str]] = []
+
+    def skip(self, place: str, reason: str) -> None:
+        self.reasons[reason] += 1
+        self.rows.append({"place": place, "reason": reason})
+
+    def summary(self) -> dict[str, Any]:
+        return {
+            "rows_read": self.read,
+            "rows_used": self.used,
+            "rows_skipped": dict(self.reasons),
+            "notes": dict(self.notes),
+        }
+
+    def write(self, folder: Path) -> None:
+        if self.rows:
+            write_jsonl(folder / "skipped.jsonl", self.rows)
+
+
+def read_conversations(
+    paths: Sequence[Path], tokenizer: Tokenizer, mask: Mask, max_tokens: int, on_error: OnError, account: Account
+) -> list[Example]:
+    """One example a conversation. Raises `DataError` where none is usable."""
+    examples = []
+    for path in paths:
+        bad: list[str] = []
+        for index, record in enumerate(read_records(path, Conversation, on_error, bad)):
+            account.read += 1
+            encoded = encode_chat(tokenizer, record.messages, mask, final_newline=mask in ("all", "qwen1"))
+            kept, reason = fit(encoded, max_tokens)
+            if kept is None:
+                account.skip(f"{path}:record {index}", reason)
+                continue
+            account.notes.update(kept.notes)
+            account.used += 1
+            examples.append(single(kept.ids, kept.weights, (f"{path.name}:{index}", 0)))
+        _count_bad(account, bad)
+    if not examples:
+        raise DataError(f"{', '.join(map(str, paths))}: no usable conversation; left out: {dict(account.reasons)}")
+    return examples
+
+
+def read_preferences(
+    paths: Sequence[Path], tokenizer: Tokenizer, max_tokens: int, on_error: OnError, account: Account
+) -> list[Example]:
+    """One example a pair: the prompt, and both answers as its children (``side`` +1 and -1)."""
+    examples = []
+    for path in paths:
+        bad: list[str] = []
+        for index, record in enumerate(read_records(path, Preference, on_error, bad)):
+            account.read += 1
+            notes: Counter[str] = Counter()
+            prompt = encode_prompt(tokenizer, record.prompt, notes)
+            answers = [encode_reply(tokenizer, text) for text in (record.chosen, record.rejected)]
+            if len(prompt) + max(map(len, answers)) > max_tokens:
+                account.skip(f"{path}:record {index}", "longer than the context")
+                continue
+            if answers[0] == answers[1]:
+                account.skip(f"{path}:record {index}", "both answers have the same ids")
+                continue
+            account.notes.update(notes)
+            account.used += 1
+            examples.append(pair_example(prompt, answers[0], answers[1], f"{path.name}:{index}"))
+        _count_bad(account, bad)
+    if not examples:
+        raise DataError(f"{', '.join(map(str, paths))}: no usable pair; left out: {dict(account.reasons)}")
+    return examples
+
+
+def pair_example(prompt: Sequence[int], chosen: Sequence[int], rejected: Sequence[int], origin: str) -> Example:
+    segments = [prompt_segment(prompt, (origin, 0))]
+    for answer, side in ((chosen, 1.0), (rejected, -1.0)):
+        tokens = np.asarray(answer, np.int32)
+        values = {"side": side}
+        segments.append(
+            Segment(tokens, np.ones(len(tokens), np.float32), 0, values=values, origin=(origin, len(prompt)))
+        )
+    return Example(tuple(segments))
+
+
+def prompt_segment(prompt: Sequence[int], origin: tuple[str, int], **values: float) -> Segment:
+    tokens = np.asarray(prompt, np.int32)
+    return Segment(tokens, np.zeros(len(tokens), np.float32), values=values, origin=origin)
+
+
+def _count_bad(account: Account, bad: Iterable[str]) -> None:
+    for message in bad:
+        account.read += 1
+        account.reasons["malformed"] += 1
+        account.rows.append({"place": message.partition(": ")[0], "reason": message.partition(": ")[2]})
+
+
+class ReplayConfig(core_config.Config):
+    """Dialogues trained on beside a later stage's own loss, so that it does not cost what was learned (the
+    pretraining gradient of InstructGPT and Qwen1, SPEC J.2, on dialogues)."""
+
+    data: tuple[Path, ...]
+    coefficient: float = Field(default=1.0, gt=0)
+    batch_size: int = Field(default=32, gt=0, description="dialogues a step")
+
+
+class Replay:
+    """Gives so many dialogues a step, in a seeded order."""
+
+    def __init__(self, examples: Sequence[Example], batch_size: int, seed: int) -> None:
+        self.batch_size = batch_size
+        self.examples = [
+            Example(
+                tuple(
+                    Segment(s.tokens, s.weight, s.parent, values={"replay": 1.0}, origin=s.origin) for s in e.segments
+                )
+            )
+            for e in examples
+        ]
+        self.order = EpochOrder(len(examples), seed)
+
+    def next(self) -> list[Example]:
+        return [self.examples[i] for i in self.order.take_many(self.batch_size)]
+
+
+class WithReplay:
+    """An objective plus coefficient x mean negative log-likelihood of the replayed dialogues."""
+
+    def __init__(self, inner: Objective, coefficient: float) -> None:
+        self.inner, self.coefficient = inner, coefficient
+
+    def denominators(self, examples: Sequence[Example]) -> dict[str, float]:
+        own = [e for e in examples if not e.segments[0].values.get("replay")]
+        replayed = [e for e in examples if e.segments[0].values.get("replay")]
+        weight = float(sum(s.weight.sum() for e in replayed for s in e.segments))
+        return {**self.inner.denominators(own), "replay": weight / self.coefficient}
+
+    def terms(self, batch: PackedBatch, outputs: Outputs, module: str) -> Terms:
+        terms = self.inner.terms(batch, outputs, module)
+        flag = batch.value("replay")[batch.segment]
+        if not bool(flag.any()):
+            return terms
+        weight = flag * batch.weight
+        logp, _ = outputs.logp()
+        total = -(logp * weight).sum()
+        terms.sums["replay"] = total
+        terms.metrics["replay_nll"] = (total.detach(), float(weight.sum()))
+        return terms
+
+
+def replay_state(replay: Replay | None) -> int:
+    return replay.order.taken if replay is not None else 0
+
+
+def restore_replay(replay: Replay | None, state: Mapping[str, Any]) -> None:
+    if replay is not None:
+        replay.order.taken = int(state["replay"])

@@ -1,0 +1,195 @@
+"""Stage pretrain: token shards -> a base model.
+
+A document is a segment, so documents do not see each other; a document longer than the context is cut into pieces,
+each beginning with the last token of the one before, so that every token but a document's first is predicted once.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pydantic import Field, model_validator
+
+from fledge.core import config as core_config
+from fledge.core.artefact import produce
+from fledge.core.bench import Bench
+from fledge.core.config import build
+from fledge.core.errors import ConfigError
+from fledge.corpus.shards import TokenShards
+from fledge.model import sizes
+from fledge.model.config import DecoderConfig
+from fledge.model.decoder import Decoder
+from fledge.stages.training import EpochOrder, TrainingConfig, load_start, train, training_mesh, with_context
+from fledge.tokenizer.tokenizer import Tokenizer
+from fledge.train.batch import Example, cut, pack, single
+from fledge.train.estimate import training_estimate
+from fledge.train.loop import GlobalBatch
+from fledge.train.objective import Likelihood
+from fledge.train.optimizer import OptimizerConfig
+from fledge.train.trainee import Trainee
+
+
+class ModelConfig(core_config.Config):
+    """``size`` is the dial; ``shape`` changes single fields of it (Hugging Face's names)."""
+
+    size: str = "fledgling"
+    shape: dict[str, Any] = Field(default_factory=dict)
+
+    def build(self, vocab_size: int) -> DecoderConfig:
+        base = sizes.size(self.size, vocab_size)
+        values = base.model_dump()
+        return build(DecoderConfig, {**values, "vocab_size": max(vocab_size, base.vocab_size), **self.shape}, "model")
+
+
+class Config(TrainingConfig):
+    shards: Path
+    tokenizer: Path | None = Field(default=None, description="needed unless `start` is given")
+    start: Path | None = Field(default=None, description="continue from this model instead of fresh weights")
+    model: ModelConfig = ModelConfig()
+    context: int = Field(default=0, ge=0, description="tokens of a segment; 0: what the size recommends")
+    tokens: int = Field(default=0, ge=0, description="how many tokens to train on; 0: `epochs` passes")
+    epochs: float = Field(default=1.0, gt=0)
+    batch_tokens: int = Field(default=0, ge=0, description="tokens of a step; 0: what the size recommends")
+    held_out_tokens: int = Field(default=100_000, ge=0, description="bits per byte are measured on so many")
+    optimizer: OptimizerConfig | None = None  # type: ignore[assignment]
+
+    @model_validator(mode="after")
+    def _from_somewhere(self) -> Config:
+        if (self.tokenizer is None) == (self.start is None):
+            raise ValueError("give either `tokenizer` (a fresh model) or `start` (a model to continue)")
+        return self
+
+    def resolved(self) -> Config:
+        """With the size's recommendations filled in."""
+        advice = sizes.recommended(self.model.size)
+        schedule = {"kind": "cosine", "warmup": 0.02, "floor": advice["min_lr_ratio"]}
+        optimizer = self.optimizer or build(
+            OptimizerConfig,
+            {k: advice[k] for k in ("lr", "betas", "eps", "weight_decay", "clip")} | {"schedule": schedule},
+        )
+        return self.model_copy(
+            update={
+                "context": self.context or advice["context"],
+                "batch_tokens": self.batch_tokens or advice["batch_tokens"],
+                "optimizer": optimizer,
+            }
+        )
+
+
+class Documents:
+    """Source: documents in a seeded order, cut at the context, until a batch is full."""
+
+    def __init__(self, shards: TokenShards, context: int, batch_tokens: int, seed: int) -> None:
+        self.shards, self.context, self.batch_tokens = shards, context, batch_tokens
+        self.order = EpochOrder(len(shards), seed)
+        self.rest: tuple[int, int] | None = None  # a document begun, and where its next piece starts
+
+    def next(self, step: int, models: Mapping[str, Trainee]) -> GlobalBatch:
+        examples: list[Example] = []
+        filled = 0
+        while filled < self.batch_tokens:
+            document, begin = self.rest or (self.order.take(), 0)
+            tokens = self.shards.tokens(document)
+            end = min(len(tokens), begin + self.context)
+            self.rest = (document, end - 1) if end < len(tokens) else None
+            if end - begin < 2:
+                continue  # a document of one token has nothing to predict
+            examples.append(document_example(tokens[begin:end], str(self.shards.info(document)["id"]), begin))
+            filled += end - begin
+        return GlobalBatch(examples, {"epoch": self.order.taken / self.order.count})
+
+    def state(self) -> dict[str, Any]:
+        return {"taken": self.order.taken, "rest": list(self.rest) if self.rest else None}
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        self.order.taken = state["taken"]
+        self.rest = (state["rest"][0], state["rest"][1]) if state["rest"] else None
+
+
+def document_example(tokens: np.ndarray, document: str, offset: int) -> Example:
+    weight = np.ones(len(tokens), np.float32)
+    weight[0] = 0.0
+    return single(tokens, weight, (document, offset))
+
+
+class BitsPerByte:
+    """Held-out text: NLL in bits over its bytes (SPEC F.4). The same documents at every measurement."""
+
+    def __init__(self, shards: TokenShards, context: int, limit: int, micro_tokens: int) -> None:
+        self.examples: list[Example] = []
+        self.bytes = 0
+        self.micro_tokens = micro_tokens
+        total = 0
+        for index in range(len(shards)):
+            tokens = shards.tokens(index)
+            if total + len(tokens) > limit and self.examples:
+                break
+            total += len(tokens)
+            self.bytes += int(shards.byte_lengths[index])
+            for begin in range(0, max(1, len(tokens) - 1), context - 1):
+                piece = tokens[begin : begin + context]
+                if len(piece) > 1:
+                    self.examples.append(document_example(piece, "", begin))
+
+    def __call__(self, models: Mapping[str, Trainee]) -> dict[str, float]:
+        nats = 0.0
+        for part in cut(self.examples, self.micro_tokens):
+            nats -= float(models["policy"].logp(pack(part, models["policy"].mesh.device)).double().sum())
+        return {"bits_per_byte": nats / math.log(2) / max(1, self.bytes)}
+
+
+def run(config: Config, out: Path, redo: bool = False) -> None:
+    config = config.resolved()
+    inputs = {"shards": config.shards, "start": config.start, "tokenizer": config.tokenizer}
+    with (
+        training_mesh() as mesh,
+        produce(
+            out, kind="model", stage="pretrain", config=config, seed=config.seed, redo=redo,
+            inputs={name: path for name, path in inputs.items() if path is not None},
+        ) as work,
+    ):  # fmt: skip
+        if work.done:
+            return
+        shards = TokenShards(config.shards)
+        decoder, tokenizer = _start(config)
+        used = int(shards.lengths.sum())
+        tokens = config.tokens or round(used * config.epochs)
+        steps = max(1, math.ceil(tokens / config.batch_tokens))
+        held_out = TokenShards(config.shards, split="held_out")
+        probe = None
+        if len(held_out) and config.held_out_tokens:
+            probe = BitsPerByte(held_out, config.context, config.held_out_tokens, config.loop.micro_tokens)
+        source = Documents(shards, config.context, config.batch_tokens, config.seed)
+        train(
+            config, work, with_context(decoder, config.context), tokenizer, source, Likelihood(), steps,
+            out.name, mesh, probe, chat=False,
+        )  # fmt: skip
+
+
+def _start(config: Config) -> tuple[Decoder, Tokenizer]:
+    if config.start is not None:
+        return load_start(config.start)
+    assert config.tokenizer is not None
+    tokenizer = Tokenizer.load(config.tokenizer)
+    shape = config.model.build(tokenizer.vocab_size)
+    if shape.vocab_size < tokenizer.vocab_size:
+        raise ConfigError(
+            f"model.shape.vocab_size={shape.vocab_size} is less than the tokenizer's {tokenizer.vocab_size}"
+        )
+    decoder = Decoder(shape)
+    decoder.initialise(config.seed)
+    return decoder, tokenizer
+
+
+def estimate(config: Config, bench: Bench) -> dict[str, Any]:
+    config = config.resolved()
+    rows = bench.fact(config.tokenizer, "vocab_size", 4096) if config.tokenizer else 4096
+    shape = config.model.build(int(rows))
+    known = bench.fact(config.shards, "tokens", 0)
+    tokens = config.tokens or round(float(known) * config.epochs)
+    length = min(config.context, int(bench.fact(config.shards, "mean_tokens", config.context)))
+    return training_estimate(bench, shape, tokens, config.batch_tokens, length, config.dtype)

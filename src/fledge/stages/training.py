@@ -1,0 +1,129 @@
+"""What the training stages share: settings, the order of examples, writing the model out."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from pydantic import Field
+
+from fledge.core import config as core_config
+from fledge.core.artefact import Work
+from fledge.core.errors import ArtefactError, DataError
+from fledge.core.machine import machine
+from fledge.model.decoder import Decoder
+from fledge.model.hf import load_decoder, save_decoder
+from fledge.tokenizer.tokenizer import Tokenizer
+from fledge.train.loop import Loop, LoopConfig, Probe, Source, compute_dtype
+from fledge.train.mesh import Mesh, barrier, open_mesh
+from fledge.train.objective import Objective
+from fledge.train.optimizer import OptimizerConfig
+from fledge.train.trainee import Trainee
+
+
+class TrainingConfig(core_config.Config):
+    """Keys that every training stage has."""
+
+    optimizer: OptimizerConfig
+    loop: LoopConfig = LoopConfig()
+    dtype: Literal["auto", "float32", "bfloat16"] = Field(
+        default="auto",
+        description="what products are computed in; auto: bf16 where the machine has instructions for it",
+    )
+    seed: int = 0
+
+
+class EpochOrder:
+    """The order in which examples are taken: a fresh permutation an epoch, from the seed. The cursor is one number."""
+
+    def __init__(self, count: int, seed: int, taken: int = 0) -> None:
+        if count <= 0:
+            raise DataError("there is nothing to train on: the data hold no usable example")
+        self.count, self.seed, self.taken = count, seed, taken
+        self._epoch = -1
+        self._order = np.empty(0, np.int64)
+
+    def take(self) -> int:
+        epoch, place = divmod(self.taken, self.count)
+        if epoch != self._epoch:
+            self._order = np.random.Generator(np.random.Philox(key=[self.seed, epoch])).permutation(self.count)
+            self._epoch = epoch
+        self.taken += 1
+        return int(self._order[place])
+
+    def take_many(self, count: int) -> list[int]:
+        return [self.take() for _ in range(count)]
+
+
+def load_start(folder: Path) -> tuple[Decoder, Tokenizer]:
+    """The model that a stage starts from, in float32, with its tokenizer."""
+    if not Path(folder).exists():
+        raise ArtefactError(f"{folder}: there is no such model folder")
+    decoder, tokenizer = load_decoder(folder), Tokenizer.load(folder)
+    if tokenizer.vocab_size > decoder.config.vocab_size:
+        raise ArtefactError(
+            f"{folder}: the tokenizer has {tokenizer.vocab_size} ids but the embedding {decoder.config.vocab_size} rows"
+        )
+    return decoder, tokenizer
+
+
+@contextmanager
+def training_mesh() -> Iterator[Mesh]:
+    with open_mesh(machine().device) as mesh:
+        yield mesh
+
+
+def train(
+    config: TrainingConfig, work: Work, decoder: Decoder, tokenizer: Tokenizer, source: Source, objective: Objective,
+    steps: int, title: str, mesh: Mesh, probe: Probe | None = None, chat: bool = True,
+) -> None:  # fmt: skip
+    """Run the loop in the artefact's folder and write the trained model there as a Hugging Face folder."""
+    torch.manual_seed(config.seed)
+    dtype = compute_dtype(config.dtype)
+    parameters = decoder.config.parameters
+    policy = Trainee(decoder, config.optimizer, dtype, mesh)
+    loop = Loop(config.loop, {"policy": policy}, source, objective, steps, work.folder, title, mesh, probe)
+    summary = loop.run()
+    state = policy.full_state()
+    if mesh.first:
+        final = Decoder(decoder.config) if mesh.sharded else decoder
+        if mesh.sharded:
+            final.load_state_dict(state)
+        write_model(final, tokenizer, work.folder, chat)
+        shutil.rmtree(work.folder / "snapshots", ignore_errors=True)
+    barrier(mesh)
+    work.metrics |= {"parameters": parameters, "steps": steps, "dtype": str(dtype).removeprefix("torch."), **summary}
+
+
+def write_model(decoder: Decoder, tokenizer: Tokenizer, folder: Path, chat: bool) -> None:
+    """``chat``: generation ends at the end of a turn and samples as chat models do (SPEC L.2); else greedy text."""
+    ends = [tokenizer.im_end, tokenizer.endoftext] if chat else [tokenizer.endoftext]
+    generation: dict[str, Any] = {
+        "bos_token_id": tokenizer.endoftext,
+        "eos_token_id": ends,
+        "pad_token_id": tokenizer.endoftext,
+        "max_new_tokens": 256,
+    }
+    if chat:
+        generation |= {"do_sample": True, "temperature": 0.7, "top_p": 0.8, "top_k": 20, "repetition_penalty": 1.0}
+    else:
+        generation |= {"do_sample": False}
+    save_decoder(decoder, folder, generation)
+    tokenizer.save(folder)
+
+
+def with_context(decoder: Decoder, context: int) -> Decoder:
+    """Record the length that the model is trained for, where it is longer than what the model says."""
+    if context > decoder.config.max_position_embeddings:
+        decoder.config = decoder.config.model_copy(update={"max_position_embeddings": context})
+    return decoder
+
+
+def steps_of(examples: int, epochs: float, batch: int) -> int:
+    """Steps in which ``epochs`` passes over the examples are made, in batches of ``batch``."""
+    return max(1, round(examples * epochs / batch))

@@ -1,0 +1,141 @@
+"""How long training will take on this machine: measured on a few real steps of the same shape, not assumed."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from fledge.core.bench import Bench
+from fledge.core.machine import machine
+from fledge.model.attention import PackedAttention
+from fledge.model.config import DecoderConfig
+from fledge.model.decoder import Decoder
+from fledge.model.rotary import Rotary
+from fledge.train.batch import pack, single
+from fledge.train.objective import Likelihood
+from fledge.train.optimizer import OptimizerConfig
+from fledge.train.trainee import Trainee
+
+START_SECONDS = 4.0  # interpreter, imports, reading data, writing the model
+ASSUMED_FLOPS = 2e11  # a second, where nothing may be measured
+
+
+def training_estimate(
+    bench: Bench, shape: DecoderConfig, tokens: float, batch_tokens: int, length: int, dtype: str
+) -> dict[str, Any]:
+    """Parameters, FLOPs, memory and seconds of training on ``tokens`` tokens in segments of ``length``."""
+    flops = shape.training_flops(length) * tokens
+    per_token = shape.training_flops(length) / ASSUMED_FLOPS
+    if bench.measure:
+        key = f"train {shape.parameters} {batch_tokens} {length} {dtype}"
+        per_token = bench.once(key, lambda: measure_training(shape, batch_tokens, length, dtype, bench.seconds))
+    return {
+        "parameters": shape.parameters,
+        "tokens": tokens,
+        "steps": round(tokens / batch_tokens),
+        "flops": flops,
+        "memory_bytes": training_memory(shape, batch_tokens, length, dtype),
+        "seconds": START_SECONDS + tokens * per_token,
+        "shape": shape.plain(),
+    }
+
+
+def stage_estimate(
+    bench: Bench, model: Path, data: Sequence[Path], epochs: float, batch: int, dtype: str, passes: float = 1.0,
+    replay: int = 0,
+) -> dict[str, Any]:  # fmt: skip
+    """Fine-tuning on records. ``passes``: forward and backward as 1, so a reference's forward adds a third."""
+    shape = _shape(bench, model)
+    rows = sum(float(bench.fact(path, f"{path.stem}_rows", 0)) for path in data)
+    mean = np.mean([float(bench.fact(path, f"{path.stem}_mean_tokens", 80)) for path in data])
+    steps = max(1, round(rows * epochs / batch))
+    tokens = steps * (batch * float(mean) * passes + replay * 70)
+    return training_estimate(bench, shape, tokens, max(256, round(tokens / steps)), int(mean), dtype)
+
+
+def rollout_estimate(
+    bench: Bench, model: Path, steps: int, answers: int, new_tokens: int, dtype: str, replay: int = 0
+) -> dict[str, Any]:
+    """Reinforcement learning: sampling of every answer, and training on it."""
+    shape = _shape(bench, model)
+    typical = min(new_tokens, 64)
+    tokens = steps * (answers * typical + replay * 70)
+    estimate = training_estimate(bench, shape, tokens, answers * typical, typical, dtype)
+    rate = 2000.0
+    if bench.measure:
+        rate = bench.once(
+            f"sample {shape.parameters} {answers} {dtype}", lambda: measure_sampling(shape, answers, typical, dtype)
+        )
+    return {**estimate, "seconds": float(estimate["seconds"]) + steps * answers * typical / rate}
+
+
+def training_memory(shape: DecoderConfig, batch_tokens: int, length: int, dtype: str) -> int:
+    """Bytes: weights with gradient and AdamW's moments in float32, a bf16 copy with gradient, and activations of a
+    micro-batch: about 14 vectors of the hidden and 3 of the intermediate size a layer, and attention's scores."""
+    width = 4 if dtype == "float32" else 2
+    states = shape.parameters * (16 + (4 if width == 2 else 0))
+    layer = 14 * shape.hidden_size + 3 * shape.intermediate_size + 2 * shape.num_attention_heads * min(length, 512)
+    return int(states + batch_tokens * shape.num_hidden_layers * layer * width)
+
+
+def measure_training(shape: DecoderConfig, batch_tokens: int, length: int, dtype: str, seconds: float) -> float:
+    """Seconds for one trained token: forward, backward, update, on random tokens."""
+    decoder = Decoder(shape)
+    decoder.initialise(0)
+    trainee = Trainee(decoder, OptimizerConfig(lr=1e-4), _dtype(dtype))
+    generator = np.random.default_rng(0)
+    weight = np.ones(max(2, length), np.float32)
+    weight[0] = 0
+    count = max(1, batch_tokens // len(weight))
+    examples = [single(generator.integers(0, shape.vocab_size, len(weight)), weight) for _ in range(count)]
+    objective = Likelihood()
+    denominators = objective.denominators(examples)
+    taken: list[float] = []
+    began = time.perf_counter()
+    while len(taken) < 3 or time.perf_counter() - began < seconds:
+        started = time.perf_counter()
+        loss, _, _ = trainee.loss(pack(examples), objective, denominators)
+        loss.backward()
+        trainee.collect()
+        trainee.step(len(taken), 1000)
+        taken.append(time.perf_counter() - started)
+    return float(np.median(taken[1:])) / (count * len(weight))
+
+
+@torch.no_grad()
+def measure_sampling(shape: DecoderConfig, rows: int, length: int, dtype: str) -> float:
+    """Sampled tokens a second, from a single decoding step of ``rows`` rows with ``length`` keys: an upper bound of
+    work a step, since keys grow from none."""
+    decoder = Decoder(shape).to(_dtype(dtype))
+    decoder.initialise(0)
+    from fledge.model.attention import make_plan
+    from fledge.model.layout import Layout
+
+    plan = make_plan(Layout.of([1] * rows))
+    tokens = torch.zeros(rows, dtype=torch.int64)
+    times = []
+    for _ in range(8):
+        started = time.perf_counter()
+        hidden = decoder(tokens, PackedAttention(plan, Rotary(shape.head_dim, shape.rope_theta), _dtype(dtype)))
+        logits = (hidden @ decoder.output_weight.T).float()
+        logits.softmax(-1).cumsum(-1)
+        times.append(time.perf_counter() - started)
+    return rows / (1.6 * float(np.median(times[2:])))
+
+
+def _dtype(name: str) -> torch.dtype:
+    return getattr(torch, machine().dtype if name == "auto" else name)  # type: ignore[no-any-return]
+
+
+def _shape(bench: Bench, model: Path) -> DecoderConfig:
+    known = bench.fact(model, "shape")
+    if known is not None:
+        return DecoderConfig.model_validate(known)
+    from fledge.model.hf import load_config
+
+    return load_config(model)
