@@ -19,7 +19,8 @@ _WIDE = str.maketrans(
     | {ord("．"): ".", ord("－"): "-", ord("−"): "-", ord("–"): "-", ord("％"): "%", ord("／"): "/", ord("＝"): "="}
 )
 _NUMBER = r"(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)(?:\.\d+)?|\.\d+"
-_LAST_NUMBER = re.compile(rf"(?:(?<![\w).\]])[-+])?(?:{_NUMBER})")
+_RUN = re.compile(r"(?:(?<![0-9A-Za-z_).\]])[-+])?(?:\d[\d,]*(?:\.\d+)?|\.\d+)", re.ASCII)
+_GROUPED = re.compile(r"[-+]?\d{1,3}(?:,\d{3})+(?:\.\d+)?", re.ASCII)
 _LEADS = re.compile(r"####|(?:final\s+)?answer\s*(?:is|:)|答案\s*(?:是|为|：|:)", re.IGNORECASE)
 
 
@@ -34,8 +35,11 @@ def numbers(text: str) -> list[Fraction]:
 
 
 def _number_texts(text: str) -> list[str]:
-    found = (match.group() for match in _LAST_NUMBER.finditer(plain_digits(text)))
-    return [number for number in found if len(number) <= LONGEST]
+    found: list[str] = []
+    for match in _RUN.finditer(plain_digits(text)):
+        run = match.group().rstrip(",")
+        found += [run] if "," not in run or _GROUPED.fullmatch(run) else run.split(",")
+    return [number for number in found if number and len(number) <= LONGEST]
 
 
 def same_number(one: Fraction, other: Fraction) -> bool:
@@ -57,7 +61,7 @@ def extract_answer(reply: str) -> str:
     if leads:
         tail = reply[leads[-1].end() :].strip().lstrip(":：").strip()
         line = tail.split("\n", 1)[0].strip()
-        return re.split(r"(?<=[^\s])[.。;；!！](?:\s|$)", line, maxsplit=1)[0].strip()
+        return re.split(r"(?<=\S)(?:[.;!](?:\s|$)|[。；！])", line, maxsplit=1)[0].strip()
     found = _number_texts(reply)
     return found[-1] if found else ""
 
@@ -89,16 +93,9 @@ class Value:
 
 
 def normalise(text: str) -> str:
-    """Spelling without meaning taken away: LaTeX spacing, `$`, `\\text{}`, `\\left`, degree signs, trailing stops."""
+    """Without spelling that means nothing: LaTeX spacing, `$`, `\\text{}`, `\\left`, degree signs, final stops."""
     text = plain_digits(unicodedata.normalize("NFC", text)).strip()
-    text = (
-        text.replace("（", "(")
-        .replace("）", ")")
-        .replace("\\$", "")
-        .replace("$", "")
-        .replace("￥", "")
-        .replace("¥", "")
-    )
+    text = re.sub(r"\\\$|[$￥¥]", "", text.replace("（", "(").replace("）", ")"))
     text = re.sub(r"\\(?:left|right|displaystyle|,|;|:|!|quad|qquad)(?![A-Za-z])", "", text)
     text = re.sub(r"\\(?:text|mathrm|mbox|textbf|mathbf)\s*\{([^{}]*)\}", r" \1", text)
     text = re.sub(r"\\(?:dfrac|tfrac)", r"\\frac", text).replace("\\%", "%").replace("^\\circ", "").replace("°", "")
@@ -163,7 +160,7 @@ _SLASH = re.compile(rf"(?:(?P<whole>\d+)\s+)?(?P<top>{_NUMBER})\s*/\s*(?P<low>-?
 
 
 def _parse_number(text: str) -> Fraction | None:
-    """Integers, decimals, `a/b`, `\\frac{a}{b}`, mixed numbers, powers of ten, with a sign, a percent sign or a unit."""
+    """Integers, decimals, `a/b`, `\\frac{a}{b}`, mixed numbers, powers of ten; with a sign, percent sign or unit."""
     text = text.strip()
     sign = 1
     while text[:1] in {"-", "+"}:
@@ -224,14 +221,14 @@ def _same_set(ones: tuple[Value, ...], others: tuple[Value, ...]) -> bool:
 
 
 def same_answer(one: str, other: str) -> bool:
-    """Whether two answers say the same: `1/2`, `0.5` and `\\frac12` do; `(1,2)` and `(2,1)` do not. Empty never does."""
+    """Whether two answers say the same: `1/2`, `0.5`, `\\frac12` do; `(1,2)` and `(2,1)` do not. Empty never does."""
     if not one.strip() or not other.strip():
         return False
     return same_value(parse_value(one), parse_value(other))
 
 
 def check_answer(gold: str, reply: str) -> tuple[bool, str]:
-    """Extract the answer of a reply and compare it with `gold` (GSM8K's whole solution is accepted: its `####` part)."""
+    """Take the answer out of a reply and compare it with `gold` (of GSM8K's whole solution its `####` part)."""
     gold = gold.rsplit("####", 1)[-1].strip()
     answer = extract_answer(reply)
     if not answer:
@@ -242,6 +239,5 @@ def check_answer(gold: str, reply: str) -> tuple[bool, str]:
     gold_value = parse_value(gold)
     if len(inside) == 1 and parse_value(answer).number is None and gold_value.number is not None:
         # "approximately 5 apples in total": prose around one single number.
-        if same_number(inside[0], gold_value.number):
-            return True, f"answer {answer[:80]!r}"
+        return same_number(inside[0], gold_value.number), f"answer {answer[:80]!r}, expected {gold[:80]!r}"
     return False, f"answer {answer[:80]!r}, expected {gold[:80]!r}"

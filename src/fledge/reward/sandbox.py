@@ -1,13 +1,14 @@
 """Runs Python written by models, with tests, where it can do no harm (DESIGN: Hostile input; SPEC G.6).
 
-Around the code stand, each inside the one before: a process of its own started with an empty environment; bubblewrap, or
-namespaces of our own (no network, no foreign processes, a root with nothing but the Python runtime), or neither; Landlock
-(no files but the runtime and a room of its own); seccomp (no processes, sockets, signals, tracing); limits on memory,
-processor time, file size, output and wall time. Landlock with seccomp, or namespaces with seccomp, is the least that is
-accepted: otherwise `SandboxUnavailable`.
+Around the code stand, each inside the one before: a process of its own, started with an empty environment; bubblewrap,
+or namespaces of our own (no network, no foreign processes, a root with nothing but the Python runtime), or neither;
+Landlock (no files but the runtime and a room of its own); seccomp (no processes, sockets, signals, tracing); limits on
+memory, processor time, files, output and wall time. seccomp with namespaces or Landlock is the least that is accepted:
+otherwise `SandboxUnavailable`.
 
-Tests run in a second confined process that talks with the candidate in plain values (`jail.cell`), so a candidate cannot
-forge its verdict. Values that can be passed: numbers, texts, bytes, lists, tuples, sets, dicts, ranges, iterators.
+Tests run in a second confined process that talks with the candidate in plain values (`jail.cell`), so a candidate
+cannot forge its verdict. Values that can be passed: numbers, texts, bytes, lists, tuples, sets, dicts, ranges,
+iterators. Under Landlock alone, names and sizes of files outside can be seen (stat), their content cannot.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -58,7 +59,7 @@ class Limits:
 
 @dataclass(frozen=True)
 class Job:
-    """Code to run. With `entry` and `tests`, the tests call the function `entry`; without, the code runs as a script."""
+    """Code to run: with `entry` and `tests`, the tests call the function `entry`; without, it runs as a script."""
 
     code: str
     entry: str = ""
@@ -98,7 +99,7 @@ class Result:
 
 @dataclass(frozen=True)
 class Protection:
-    """What confines foreign code on this machine: `kind` is one of KINDS, `detail` says what else and why not better."""
+    """What confines foreign code here: `kind` is one of KINDS, `detail` says what else does, and why nothing better."""
 
     kind: str
     detail: str
@@ -132,6 +133,8 @@ def run_many(jobs: Sequence[Job], *, workers: int = 2, kind: str | None = None) 
             _work_off(jobs, todo, results, kind)
         except BaseException as problem:  # handed to the caller's thread
             problems.append(problem)
+            while _next(todo) is not None:
+                pass
 
     threads = [threading.Thread(target=work, daemon=True) for _ in range(min(workers, len(jobs)) - 1)]
     for thread in threads:
@@ -146,7 +149,7 @@ def run_many(jobs: Sequence[Job], *, workers: int = 2, kind: str | None = None) 
 
 @functools.cache
 def protection() -> Protection:
-    """The best protection that works here, found by trying to break out of it. Raises SandboxUnavailable, saying why."""
+    """The best protection that works here, found by trying to break out. Raises SandboxUnavailable, saying why."""
     refused = []
     for kind in KINDS:
         try:
@@ -155,16 +158,13 @@ def protection() -> Protection:
             refused.append(f"{kind}: {problem}")
             continue
         if not gaps:
-            inner = (
-                "with seccomp and limits"
-                if kind == "landlock"
-                else "with Landlock where the kernel has it, seccomp and limits"
-            )
+            landlock = "" if kind == "landlock" else "Landlock where the kernel has it, "
+            inner = f"with {landlock}seccomp and limits"
             return Protection(kind, "; ".join([inner, *refused]))
         refused.append(f"{kind}: not tight ({', '.join(gaps)})")
     raise SandboxUnavailable(
-        "this machine cannot confine code written by models, so it is not run. Install bubblewrap, or use a Linux kernel "
-        "with user namespaces or Landlock. " + "; ".join(refused)
+        "this machine cannot confine code written by models, so it is not run. Install bubblewrap, or use a Linux "
+        "kernel with user namespaces or Landlock. " + "; ".join(refused)
     )
 
 
@@ -197,7 +197,7 @@ def probe(path, host):
 
 
 def probe(kind: str) -> list[str]:
-    """Ways in which code gets out of a kind of protection: none if it is tight. Raises SandboxUnavailable if it does not start."""
+    """Ways out of a kind of protection: none if it is tight. Raises SandboxUnavailable if it does not start."""
     with tempfile.TemporaryDirectory(prefix="fledge-probe-") as folder:
         secret = Path(folder, "secret")
         secret.write_text("x")
@@ -214,27 +214,26 @@ def probe(kind: str) -> list[str]:
 
 
 def _work_off(jobs: Sequence[Job], todo: queue.SimpleQueue[int], results: list[Result | None], kind: str) -> None:
-    place: int | None = None
-    while True:
-        try:
-            place = todo.get_nowait() if place is None else place
-        except queue.Empty:
-            return
+    place = _next(todo)
+    while place is not None:
         with _warden(kind) as warden:
-            while True:
-                results[place] = warden.run(jobs[place])
-                broken = results[place] is not None and results[place].status == "broken"  # type: ignore[union-attr]
-                try:
-                    place = todo.get_nowait()
-                except queue.Empty:
-                    return
-                if broken:
-                    break
+            while place is not None:
+                result = results[place] = warden.run(jobs[place])
+                place = _next(todo)
+                if result.status == "broken":
+                    break  # a new warden for the others
+
+
+def _next(todo: queue.SimpleQueue[int]) -> int | None:
+    try:
+        return todo.get_nowait()
+    except queue.Empty:
+        return None
 
 
 @contextmanager
 def _warden(kind: str) -> Iterator[_Warden]:
-    base = tempfile.mkdtemp(prefix="fledge-sandbox-")
+    base = tempfile.mkdtemp(prefix=f"fledge-sandbox-{os.getpid()}-")
     try:
         warden = _Warden(kind, base)
         try:
@@ -367,8 +366,3 @@ def _command(kind: str, base: str, readable: list[str]) -> list[str]:
         else:
             command += ["--ro-bind", path, path]
     return [*command, "--chdir", "/", *inner]
-
-
-def with_limits(job: Job, **changes: Any) -> Job:
-    """The same job under other limits."""
-    return replace(job, limits=replace(job.limits, **changes))

@@ -5,7 +5,7 @@
 | name | `answer` | what is checked |
 |---|---|---|
 | number | value | the last number of the reply |
-| exact | texts | the whole reply, without case and outer punctuation, is one of them |
+| exact | texts, case (optional) | the whole reply, without outer punctuation and (unless `case`) case, is one of them |
 | contains | all, any, none (at least one) | texts that occur in the reply; ASCII ones as whole words |
 | json | value | the reply, or a fenced block in it, is equal JSON |
 | refusal | refuse, markers | whether a marker of refusal occurs, as it should |
@@ -79,7 +79,8 @@ def validate(task: Task) -> None:
     entry = _REGISTRY.get(task.verifier)
     if entry is None:
         raise ConfigError(
-            f"task {task.id!r}: unknown verifier {task.verifier!r}; known: {', '.join(names())}, or your own as module:function"
+            f"task {task.id!r}: unknown verifier {task.verifier!r}; known: {', '.join(names())}, "
+            "or your own as module:function"
         )
     missing = sorted(entry.required - task.answer.keys())
     unknown = sorted(task.answer.keys() - entry.required - entry.optional)
@@ -128,7 +129,7 @@ def _users_own(task: Task, reply: str) -> Score:
         result = Score(float(outcome))
     if result is None or not 0 <= result.value <= 1:
         raise ConfigError(
-            f"verifier {task.verifier!r} returned {outcome!r}; it must return a Score, or a number in [0, 1]"
+            f"verifier {task.verifier!r} returned {outcome!r}; it must return a Score or a number in [0, 1]"
         )
     return result
 
@@ -136,15 +137,15 @@ def _users_own(task: Task, reply: str) -> Score:
 # ---- texts -----------------------------------------------------------------------------------------------------------
 
 
-def simplify(text: str) -> str:
-    """NFKC, casefolded, one space between words, straight apostrophes."""
-    text = unicodedata.normalize("NFKC", text).casefold().replace("\u2019", "'").replace("\u2018", "'")
-    return " ".join(text.split())
+def simplify(text: str, case: bool = False) -> str:
+    """NFKC, casefolded unless `case` matters, one space between words, straight apostrophes."""
+    text = unicodedata.normalize("NFKC", text).replace("\u2019", "'").replace("\u2018", "'")
+    return " ".join((text if case else text.casefold()).split())
 
 
-def _trim(text: str) -> str:
+def _trim(text: str, case: bool = False) -> str:
     """Simplified text without punctuation at its ends."""
-    text = simplify(text)
+    text = simplify(text, case)
     start, end = 0, len(text)
     while start < end and (text[start].isspace() or unicodedata.category(text[start])[0] == "P"):
         start += 1
@@ -181,16 +182,24 @@ def _number(answer: dict[str, Any], reply: str) -> Score:
     if not found:
         return Score(0.0, "no number in the reply")
     gold = Fraction(value) if isinstance(value, int) else Fraction(repr(value))
-    return Score(float(same_number(found[-1], gold)), f"last number {float(found[-1]):g}, expected {value}")
+    return Score(float(same_number(found[-1], gold)), f"last number {_shown(found[-1])}, expected {value}")
 
 
-@verifier("exact", required=["texts"])
+def _shown(number: Fraction) -> str:
+    text = str(number) if number.denominator == 1 else f"{float(number):g}" if abs(number) < 1e300 else "huge"
+    return text if len(text) <= 40 else text[:37] + "..."
+
+
+@verifier("exact", required=["texts"], optional=["case"])
 def _exact(answer: dict[str, Any], reply: str) -> Score:
     texts = _texts(answer, "texts")
     if not texts:
         raise ValueError("texts is empty")
-    given = _trim(reply)
-    return Score(float(given != "" and given in map(_trim, texts)), f"expected {texts[0][:80]!r}")
+    case = answer.get("case", False)
+    if not isinstance(case, bool):
+        raise ValueError("case must be true or false")
+    given = _trim(reply, case)
+    return Score(float(given != "" and given in {_trim(text, case) for text in texts}), f"expected {texts[0][:80]!r}")
 
 
 @verifier("contains", optional=["all", "any", "none"])
@@ -235,9 +244,8 @@ def _same_json(one: Any, other: Any) -> bool:
         return one.keys() == other.keys() and all(_same_json(one[key], other[key]) for key in one)
     if isinstance(one, list) and isinstance(other, list):
         return len(one) == len(other) and all(map(_same_json, one, other))
-    return (type(one) in (int, float) and type(other) in (int, float) and one == other) or (
-        type(one) is type(other) and one == other
-    )
+    alike = type(one) is type(other) or {type(one), type(other)} == {int, float}
+    return alike and bool(one == other)
 
 
 @verifier("refusal", required=["refuse", "markers"])

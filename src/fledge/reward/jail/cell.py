@@ -27,8 +27,9 @@ def run_program(code: str) -> None:
         exec(compile(code, "reply.py", "exec"), {"__name__": "__main__", "__builtins__": builtins})
     except SystemExit:
         raise
-    except BaseException:
-        traceback.print_exc(limit=-8)
+    except BaseException as problem:
+        inner = problem.__traceback__.tb_next if problem.__traceback__ else None
+        traceback.print_exception(type(problem), problem, inner, limit=-8)
         sys.exit(1)
 
 

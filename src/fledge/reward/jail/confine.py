@@ -103,9 +103,7 @@ def drop_privileges() -> None:
     """No new privileges ever, an empty bounding set, no capabilities: root becomes an ordinary user."""
     _prctl("prctl(NO_NEW_PRIVS)", 38, 1)
     for capability in range(64):
-        if (
-            _libc.prctl(24, ctypes.c_ulong(capability), 0, 0, 0) < 0
-        ):  # CAPBSET_DROP; fails past the last, or unprivileged
+        if _libc.prctl(24, ctypes.c_ulong(capability), 0, 0, 0) < 0:  # fails past the last one, or unprivileged
             break
     header = ctypes.create_string_buffer(struct.pack("II", 0x20080522, 0))
     nothing = ctypes.create_string_buffer(struct.pack("6I", 0, 0, 0, 0, 0, 0))

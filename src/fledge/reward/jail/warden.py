@@ -1,7 +1,8 @@
 """The warden: reads jobs from standard input, forks confined cells for each, watches them, reports.
 
-Frames on both sides: 4 bytes of length, little-endian, then JSON. A job is three frames: header, code, tests; code and
-tests are read by the cells themselves, never by the warden, so that no cell finds them in the memory it was forked with.
+Frames on both sides: 4 bytes of length, little-endian, then JSON. A job is three frames: header, code,
+tests; code and tests are read by the cells themselves, never by the warden, so that no cell finds them in the memory
+that it was forked with.
 """
 
 from __future__ import annotations
@@ -107,10 +108,10 @@ class Warden:
                 _leave(99)
             _leave(0)
         os.close(ready_in)
-        seen = os.read(ready, 1)
+        seen = os.read(ready, 1000)
         os.close(ready)
-        if not seen:
-            raise RuntimeError("a cell could not be confined")
+        if seen != b"x":
+            raise RuntimeError(f"a cell could not be confined: {seen.decode('utf-8', 'replace')}")
         return pid
 
     def _become_cell(
@@ -127,16 +128,22 @@ class Warden:
         os.dup2(high[-1], 15)
         os.closerange(len(descriptors), 15)
         os.closerange(16, 4096)
-        files = len(descriptors) + 64
+        try:
+            self._confine(header, len(descriptors) + 64)
+        except OSError as problem:
+            os.write(15, str(problem).encode())
+            raise
+        os.write(15, b"x")
+        os.close(15)
+        work(text)
+
+    def _confine(self, header: dict[str, Any], files: int) -> None:
         confine.limit(header["memory"], header["cpu"], header["disk"], header["threads"], files)
         if not confine.restrict_files([*self.readable, *DEVICES], [self.room, "/dev/null"]) and self.kind == "landlock":
             raise OSError("no Landlock")
         confine.drop_privileges()
         confine.restrict_calls()
         os.environ.clear()
-        os.write(15, b"x")
-        os.close(15)
-        work(text)
 
     def _watch(
         self, header: dict[str, Any], cells: list[int], output: int, verdict: int, started: float

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from decimal import Decimal
 from fractions import Fraction
 from typing import Any
@@ -17,13 +17,23 @@ LONGEST = 4 << 20  # bytes of a line
 ITEMS = 10_000  # that are drawn from an iterator
 
 
+_GROUPS: dict[str, Callable[[list[Any]], Any]] = {"l": list, "t": tuple, "s": set, "z": frozenset, "n": iter}
+_SIMPLE: dict[str, Callable[[str], Any]] = {
+    "i": lambda text: int(text, 16),
+    "f": float,
+    "b": bytes.fromhex,
+    "a": bytearray.fromhex,
+    "e": Decimal,
+}
+
+
 class Unsendable(TypeError):
     """A value that is not plain data."""
 
 
 def pack(value: Any) -> Any:
-    """JSON-able form of None, bool, int, float, complex, str, bytes, list, tuple, set, frozenset, dict, range, Fraction,
-    Decimal and iterators (their first items). Subclasses travel as their base. Raises Unsendable."""
+    """JSON-able form of None, bool, int, float, complex, str, bytes, list, tuple, set, frozenset, dict, range,
+    Fraction, Decimal and iterators (as their items). Subclasses travel as their base. Raises Unsendable."""
     if value is None or isinstance(value, bool | str):
         return value if type(value) is not str else str(value)
     if isinstance(value, int):
@@ -46,7 +56,7 @@ def pack(value: Any) -> Any:
     if isinstance(value, Decimal):
         return {"e": str(value)}
     if isinstance(value, Iterator):
-        items = []
+        items: list[Any] = []
         for item in value:
             if len(items) == ITEMS:
                 raise Unsendable(f"an iterator of more than {ITEMS} items")
@@ -62,12 +72,10 @@ def unpack(value: Any) -> Any:
     ((mark, inner),) = value.items()
     if mark == "d":
         return {unpack(key): unpack(item) for key, item in inner}
-    if mark in "ltszn":
-        items = [unpack(item) for item in inner]
-        return {"l": list, "t": tuple, "s": set, "z": frozenset, "n": iter}[mark](items)
-    simple = {"i": lambda v: int(v, 16), "f": float, "b": bytes.fromhex, "a": bytearray.fromhex, "e": Decimal}
-    if mark in simple:
-        return simple[mark](inner)
+    if mark in _GROUPS:
+        return _GROUPS[mark]([unpack(item) for item in inner])
+    if mark in _SIMPLE:
+        return _SIMPLE[mark](inner)
     if mark == "c":
         return complex(unpack(inner[0]), unpack(inner[1]))
     if mark == "r":
