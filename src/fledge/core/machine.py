@@ -12,7 +12,10 @@ import os
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import torch
 
 
 @dataclass(frozen=True)
@@ -67,6 +70,14 @@ def machine() -> Machine:
         device="cuda" if cuda else "cpu",
         dtype="bfloat16" if bf16 else "float32",
     )
+
+
+def compute_dtype(name: str) -> torch.dtype:
+    """``auto`` is bf16 where the machine has instructions for it, else float32."""
+    import torch
+
+    dtype: torch.dtype = getattr(torch, machine().dtype if name == "auto" else name)
+    return dtype
 
 
 def set_switches() -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Conversations and preferences as examples, with what was left out and why; and replay of dialogues in later stages."""
+"""Conversations and preferences as examples, what was left out and why, and replay of dialogues in later stages."""
 
 from __future__ import annotations
 

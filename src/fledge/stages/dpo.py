@@ -15,6 +15,7 @@ from torch import Tensor
 
 from fledge.core.artefact import produce
 from fledge.core.bench import Bench
+from fledge.core.machine import compute_dtype
 from fledge.core.progress import progress
 from fledge.core.readers import OnError
 from fledge.model.decoder import Decoder
@@ -33,7 +34,7 @@ from fledge.stages.sft import Shuffled
 from fledge.stages.training import TrainingConfig, load_start, steps_of, train, training_mesh, with_context
 from fledge.train.batch import Example, PackedBatch
 from fledge.train.estimate import stage_estimate
-from fledge.train.loop import GlobalBatch, compute_dtype
+from fledge.train.loop import GlobalBatch
 from fledge.train.losses import DpoLoss, dpo
 from fledge.train.mesh import Mesh
 from fledge.train.objective import Objective, Outputs, Terms

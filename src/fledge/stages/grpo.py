@@ -20,6 +20,7 @@ from fledge.core import config as core_config
 from fledge.core.artefact import produce
 from fledge.core.bench import Bench
 from fledge.core.errors import DataError
+from fledge.core.machine import compute_dtype
 from fledge.core.readers import OnError, read_records
 from fledge.core.records import Task
 from fledge.generate.engine import Completion, Engine, Request
@@ -43,7 +44,7 @@ from fledge.tokenizer.chat import encode_prompt
 from fledge.tokenizer.tokenizer import Tokenizer
 from fledge.train.batch import Example, PackedBatch, Segment
 from fledge.train.estimate import rollout_estimate
-from fledge.train.loop import GlobalBatch, compute_dtype
+from fledge.train.loop import GlobalBatch
 from fledge.train.losses import KlEstimator, clipped_ratio, group_advantages, kl, overlong_penalty
 from fledge.train.objective import Objective, Outputs, Terms
 from fledge.train.scoring import reference_logp

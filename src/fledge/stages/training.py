@@ -15,11 +15,11 @@ from pydantic import Field
 from fledge.core import config as core_config
 from fledge.core.artefact import Work
 from fledge.core.errors import ArtefactError, DataError
-from fledge.core.machine import machine
+from fledge.core.machine import compute_dtype, machine
 from fledge.model.decoder import Decoder
 from fledge.model.hf import load_decoder, save_decoder
 from fledge.tokenizer.tokenizer import Tokenizer
-from fledge.train.loop import Loop, LoopConfig, Probe, Source, compute_dtype
+from fledge.train.loop import Loop, LoopConfig, Probe, Source
 from fledge.train.mesh import Mesh, barrier, open_mesh
 from fledge.train.objective import Objective
 from fledge.train.optimizer import OptimizerConfig

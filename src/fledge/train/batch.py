@@ -55,9 +55,7 @@ class Example:
         return sum(int(np.count_nonzero(segment.weight)) for segment in self.segments)
 
 
-def single(
-    tokens: Sequence[int], weight: Sequence[float], origin: tuple[str, int] = ("", 0), **values: float
-) -> Example:
+def single(tokens: npt.ArrayLike, weight: npt.ArrayLike, origin: tuple[str, int] = ("", 0), **values: float) -> Example:
     """An example of one segment."""
     segment = Segment(np.asarray(tokens, np.int32), np.asarray(weight, np.float32), values=values, origin=origin)
     return Example((segment,))

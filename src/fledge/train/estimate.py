@@ -11,10 +11,11 @@ import numpy as np
 import torch
 
 from fledge.core.bench import Bench
-from fledge.core.machine import machine
-from fledge.model.attention import PackedAttention
+from fledge.core.machine import compute_dtype
+from fledge.model.attention import PackedAttention, make_plan
 from fledge.model.config import DecoderConfig
 from fledge.model.decoder import Decoder
+from fledge.model.layout import Layout
 from fledge.model.rotary import Rotary
 from fledge.train.batch import pack, single
 from fledge.train.objective import Likelihood
@@ -87,7 +88,7 @@ def measure_training(shape: DecoderConfig, batch_tokens: int, length: int, dtype
     """Seconds for one trained token: forward, backward, update, on random tokens."""
     decoder = Decoder(shape)
     decoder.initialise(0)
-    trainee = Trainee(decoder, OptimizerConfig(lr=1e-4), _dtype(dtype))
+    trainee = Trainee(decoder, OptimizerConfig(lr=1e-4), compute_dtype(dtype))
     generator = np.random.default_rng(0)
     weight = np.ones(max(2, length), np.float32)
     weight[0] = 0
@@ -111,25 +112,18 @@ def measure_training(shape: DecoderConfig, batch_tokens: int, length: int, dtype
 def measure_sampling(shape: DecoderConfig, rows: int, length: int, dtype: str) -> float:
     """Sampled tokens a second, from a single decoding step of ``rows`` rows with ``length`` keys: an upper bound of
     work a step, since keys grow from none."""
-    decoder = Decoder(shape).to(_dtype(dtype))
+    decoder = Decoder(shape).to(compute_dtype(dtype))
     decoder.initialise(0)
-    from fledge.model.attention import make_plan
-    from fledge.model.layout import Layout
-
     plan = make_plan(Layout.of([1] * rows))
     tokens = torch.zeros(rows, dtype=torch.int64)
     times = []
     for _ in range(8):
         started = time.perf_counter()
-        hidden = decoder(tokens, PackedAttention(plan, Rotary(shape.head_dim, shape.rope_theta), _dtype(dtype)))
+        hidden = decoder(tokens, PackedAttention(plan, Rotary(shape.head_dim, shape.rope_theta), compute_dtype(dtype)))
         logits = (hidden @ decoder.output_weight.T).float()
         logits.softmax(-1).cumsum(-1)
         times.append(time.perf_counter() - started)
     return rows / (1.6 * float(np.median(times[2:])))
-
-
-def _dtype(name: str) -> torch.dtype:
-    return getattr(torch, machine().dtype if name == "auto" else name)  # type: ignore[no-any-return]
 
 
 def _shape(bench: Bench, model: Path) -> DecoderConfig:

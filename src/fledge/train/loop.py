@@ -17,7 +17,6 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, Protocol
 
-import torch
 from pydantic import Field
 
 from fledge.core.config import Config
@@ -217,10 +216,3 @@ def _stop_signals() -> Iterator[list[int]]:
     finally:
         for number, previous in old.items():
             signal.signal(number, previous)
-
-
-def compute_dtype(name: str) -> torch.dtype:
-    """``auto`` is bf16 where the machine has instructions for it, else float32."""
-    from fledge.core.machine import machine
-
-    return getattr(torch, machine().dtype if name == "auto" else name)  # type: ignore[no-any-return]

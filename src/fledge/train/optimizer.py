@@ -69,7 +69,7 @@ def set_rate(optimizers: Iterable[torch.optim.Optimizer], rate: float) -> None:
 
 def optimizer_state(module: nn.Module, optimizers: Iterable[torch.optim.Optimizer]) -> dict[str, Tensor]:
     """Flat: ``<parameter name>|<entry>`` -> tensor (this rank's shard where sharded)."""
-    names = {parameter: name for name, parameter in module.named_parameters()}
+    names: dict[Any, str] = {parameter: name for name, parameter in module.named_parameters()}
     flat: dict[str, Tensor] = {}
     for optimizer in optimizers:
         for parameter, entries in optimizer.state.items():
@@ -100,10 +100,12 @@ def local(tensor: Tensor) -> Tensor:
 
 
 def _like(value: Tensor, parameter: Tensor) -> Tensor:
-    if value.ndim == 0 or not hasattr(parameter, "device_mesh"):
-        return value.to(parameter.device) if value.ndim else value
     from torch.distributed.tensor import DTensor
 
+    if value.ndim == 0:
+        return value
+    if not isinstance(parameter, DTensor):
+        return value.to(parameter.device)
     return DTensor.from_local(
         value, parameter.device_mesh, parameter.placements, shape=parameter.shape, stride=parameter.stride()
     )
