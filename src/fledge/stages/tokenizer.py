@@ -96,20 +96,33 @@ def _threshold(draws: list[tuple[float, int]], quota: int) -> float:
     return 1.0
 
 
+def _held_below(places: list[float]) -> float:
+    """The draw below which passages are held out: one in `HELD_OUT`, at least one of eight or more."""
+    if len(places) < 8:
+        return 0.0
+    return max(1 / HELD_OUT, sorted(places)[1])
+
+
 class _Sample:
     """Iterates over the sampled passages; keeps the ones held out, and counts."""
 
     def __init__(self, files: list[Path], seed: int, limit: int, skipped: list[str]) -> None:
-        """First pass: measure what there is, and find below which draw a passage is taken."""
+        """First pass: measure what there is, and find below which draw a passage is held out or taken."""
         self._arguments = files, seed, min(PASSAGE, max(256, limit // 100))
         self.available: Counter[str] = Counter()
-        draws: dict[str, list[tuple[float, int]]] = {}
-        for language, chance, held_out, passage in _passages(*self._arguments, skipped):
+        draws: dict[str, list[tuple[float, float, int]]] = {}
+        for language, chance, place, passage in _passages(*self._arguments, skipped):
             self.available[language] += len(passage)
-            draws.setdefault(language, []).extend([] if held_out else [(chance, len(passage))])
+            draws.setdefault(language, []).append((chance, place, len(passage)))
         quotas = sample_quotas(self.available, limit)
-        self._below = {name: _threshold(draws[name], quota) for name, quota in quotas.items()}
         self._total = sum(quotas.values())
+        self._held_below = {name: _held_below([place for _, place, _ in found]) for name, found in draws.items()}
+        self._below = {
+            name: _threshold(
+                [(c, length) for c, place, length in draws[name] if place >= self._held_below[name]], quota
+            )
+            for name, quota in quotas.items()
+        }
         self.trained: Counter[str] = Counter()
         self.trained_bytes: Counter[str] = Counter()
         self.held_out: dict[str, list[str]] = {name: [] for name in quotas}
@@ -117,8 +130,8 @@ class _Sample:
 
     def __iter__(self) -> Iterator[str]:
         with progress("tokenizer", self._total, unit="characters") as bar:
-            for language, chance, held_out, passage in _passages(*self._arguments, []):
-                if held_out:
+            for language, chance, place, passage in _passages(*self._arguments, []):
+                if place < self._held_below[language]:
                     self._keep(self.held_out[language], passage)
                 elif chance < self._below[language]:
                     self._keep(self._some_trained[language], passage)
@@ -138,15 +151,16 @@ class _Sample:
             kept.append(passage)
 
 
-def _passages(files: list[Path], seed: int, size: int, skipped: list[str]) -> Iterator[tuple[str, float, bool, str]]:
-    """(language, a draw in [0, 1), held out or not, passage); both choices follow from content and seed alone."""
+def _passages(files: list[Path], seed: int, size: int, skipped: list[str]) -> Iterator[tuple[str, float, float, str]]:
+    """(language, draw for the sample, draw for holding out, passage); the draws, in [0, 1), follow from content and
+    seed alone, so the choice is the same whatever the order of files."""
     key = seed.to_bytes(8, "little", signed=True)
     for path in files:
         for text, language in texts(path, skipped):
             for passage in cut(text, size):
                 digest = hashlib.blake2b(passage.encode("utf-8", "replace"), digest_size=8, key=key).digest()
                 chance, place = (int.from_bytes(half, "little") / 2**32 for half in (digest[:4], digest[4:]))
-                yield language or "unknown", chance, place * HELD_OUT < 1, passage
+                yield language or "unknown", chance, place, passage
 
 
 def cut(text: str, size: int) -> Iterator[str]:
