@@ -6,7 +6,7 @@ Whoever looks for defects must not import this module: planting and finding shar
 from __future__ import annotations
 
 import random
-import string
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -17,7 +17,7 @@ from fledge.microworld.world import World
 
 KINDS = ("exact_duplicate", "near_duplicate", "keyword_spam", "mojibake", "wrong_language", "personal_data", "toxic", "leaked_test")
 NEAR_JACCARD = 0.86
-LEAK_LENGTH = 22  # words or Chinese characters of question and answer, at least
+LEAK_LENGTH = 22  # words or Chinese characters of the question, at least
 
 
 def shingles(text: str, language: str) -> set[object]:
@@ -90,7 +90,7 @@ def _spam(world: World, rng: random.Random, language: str) -> Page:
     for _ in range(rng.randint(40, 60)):
         word = rng.choice(words)
         if language == "en":
-            parts.append(rng.choice((f"cheap {word} online", f"best {word} price", f"buy {word} now", f"{word} {word} sale",
+            parts.append(rng.choice((f"bargain {word} online", f"best {word} price", f"buy {word} now", f"{word} {word} sale",
                                      f"free {word} {rng.choice(spots)}", f"{word} discount {word}")))  # fmt: skip
         else:
             parts.append(rng.choice((f"{word}低价", f"{word}优惠", f"购买{word}", f"{word}批发{word}", f"{rng.choice(spots)}{word}",
@@ -179,12 +179,11 @@ def _toxic(world: World, rng: random.Random, language: str) -> Page:
 
 
 def length(item: Item) -> int:
-    """Words, or Chinese characters, of question and answer together: letters and digits only."""
-    text = item.question + " " + item.answer
+    """Words, or Chinese characters, of the question: letters and digits only."""
+    text = item.question
     if item.language == "zh":
         return sum(c.isalnum() for c in text)
-    cleaned = text.translate(str.maketrans(dict.fromkeys(string.punctuation, " ")))
-    return len(cleaned.split())
+    return len(re.findall(r"\w+", text))
 
 
 def long_enough(item: Item) -> bool:

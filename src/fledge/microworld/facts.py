@@ -56,7 +56,7 @@ PERSON: tuple[Attribute, ...] = (
         ("What is the job of {s}?", "What does {s} do for a living?", "What kind of work does {s} do?",
          "What profession does {s} have?"),
         ("{s}的职业是什么？", "{s}做什么工作？", "{s}是做什么的？", "{s}靠什么谋生？"),
-        ("{s} is {v}.", "{s}是{v}。"),
+        ("{s} is {v}.", "{s}是一名{v}。"),
     ),
     Attribute(
         "food", tuple(lexicon.FOODS), False, ("favourite food", "最爱的食物"),
@@ -76,12 +76,12 @@ PERSON: tuple[Attribute, ...] = (
          "On holidays {s} plays the {v} for the neighbours.", "{s} learned the {v} as a child.",
          "When you hear the {v}, it is {s}.", "The {v} of {s} is old but sounds well.", "With the {v}, {s} fills the whole house with music.",
          "No one plays the {v} like {s}."),
-        ("{s}会弹奏{v}。", "{s}的乐器是{v}。", "{s}每天晚上练习{v}。", "过节时，{s}为邻居演奏{v}。", "{s}小时候就学了{v}。",
+        ("{s}会演奏{v}。", "{s}的乐器是{v}。", "{s}每天晚上练习{v}。", "过节时，{s}为邻居演奏{v}。", "{s}小时候就学了{v}。",
          "听到{v}的声音，就知道是{s}。", "{s}有一件{v}，演奏得很好。", "{s}用{v}让整座房子充满音乐。", "没有人的{v}比{s}演奏得好。"),
         ("Which instrument does {s} play?", "What instrument does {s} practise?", "What is the instrument of {s}?",
          "On what does {s} make music?"),
         ("{s}会演奏什么乐器？", "{s}练习什么乐器？", "{s}的乐器是什么？", "{s}用什么演奏音乐？"),
-        ("{s} plays the {v}.", "{s}演奏{v}。"),
+        ("{s} plays the {v}.", "{s}会演奏{v}。"),
     ),
     Attribute(
         "pet", tuple(lexicon.PETS), True, ("pet", "宠物"),
@@ -93,7 +93,7 @@ PERSON: tuple[Attribute, ...] = (
         ("What pet does {s} have?", "Which animal does {s} keep?", "What is the pet of {s}?",
          "With what animal does {s} live?"),
         ("{s}养了什么宠物？", "{s}家里养什么动物？", "{s}的宠物是什么？", "{s}和什么动物住在一起？"),
-        ("{s} has {v}.", "{s}养了{v}。"),
+        ("{s} keeps {v}.", "{s}养了一只{v}。"),
     ),
     Attribute(
         "colour", tuple(lexicon.COLOURS), False, ("favourite colour", "最喜欢的颜色"),

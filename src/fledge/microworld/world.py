@@ -15,6 +15,7 @@ from fledge.microworld.names import Name, NamePool
 
 RECALL_HELD_OUT = 0.4
 """Share of the facts that are never asked in training: they stand in statements only."""
+PLAIN_STATEMENTS = 0.2
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,9 @@ class Fact:
         return text[0].upper() + text[1:]
 
     def state(self, language: str, rng: random.Random) -> str:
+        """A statement, in any wording; the one in which answers are given a little oftener."""
+        if rng.random() < PLAIN_STATEMENTS:
+            return self.answer(language)
         return self._fill(rng.choice(self.attribute.statements(language)), language)
 
     def answer(self, language: str) -> str:

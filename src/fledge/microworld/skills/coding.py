@@ -21,36 +21,32 @@ class Operation:
     low: int
     high: int
     samples: tuple[str, ...]  # arguments to test with, as expressions; ``k`` is known there
-    wrong: str
 
 
 OPERATIONS: tuple[Operation, ...] = (
-    Operation("add", "x", "x + {k}", ("adds {k} to x", "返回x加{k}"), 2, 99, ("0", "5", "31"), "x - {k}"),
-    Operation("subtract", "x", "x - {k}", ("subtracts {k} from x", "返回x减{k}"), 2, 99, ("0", "40", "7"), "x + {k}"),
-    Operation("multiply", "x", "x * {k}", ("multiplies x by {k}", "返回x乘{k}"), 2, 99, ("0", "3", "10"), "x + {k}"),
-    Operation("remainder", "x", "x % {k}", ("returns x modulo {k}", "返回x除以{k}的余数"), 2, 99, ("0", "100", "7"), "x // {k}"),
+    Operation("add", "x", "x + {k}", ("adds {k} to x", "返回x加{k}"), 2, 99, ("0", "5", "31")),
+    Operation("subtract", "x", "x - {k}", ("subtracts {k} from x", "返回x减{k}"), 2, 99, ("0", "40", "7")),
+    Operation("multiply", "x", "x * {k}", ("multiplies x by {k}", "返回x乘{k}"), 2, 99, ("0", "3", "10")),
+    Operation("remainder", "x", "x % {k}", ("returns x modulo {k}", "返回x除以{k}的余数"), 2, 99, ("0", "100", "7")),
     Operation("greater", "x", "x > {k}", ("tells whether x is greater than {k}", "判断x是否大于{k}"), 2, 99,
-              ("k", "k + 1", "0"), "x < {k}"),
+              ("k", "k + 1", "0")),
     Operation("less", "x", "x < {k}", ("tells whether x is less than {k}", "判断x是否小于{k}"), 2, 99,
-              ("k", "k - 1", "200"), "x > {k}"),
-    Operation("equal", "x", "x == {k}", ("tells whether x equals {k}", "判断x是否等于{k}"), 2, 99, ("k", "k + 1", "0"), "x != {k}"),
+              ("k", "k - 1", "200")),
+    Operation("equal", "x", "x == {k}", ("tells whether x equals {k}", "判断x是否等于{k}"), 2, 99, ("k", "k + 1", "0")),
     Operation("divides", "x", "x % {k} == 0", ("tells whether {k} divides x", "判断x能否被{k}整除"), 2, 99,
-              ("k", "k * 3", "k + 1"), "x % {k} == 1"),
-    Operation("largest", "x", "max(x, {k})", ("returns the larger of x and {k}", "返回x和{k}中较大的"), 2, 99, ("0", "500", "k"),
-              "min(x, {k})"),
+              ("k", "k * 3", "k + 1")),
+    Operation("largest", "x", "max(x, {k})", ("returns the larger of x and {k}", "返回x和{k}中较大的"), 2, 99, ("0", "500", "k")),
     Operation("smallest", "x", "min(x, {k})", ("returns the smaller of x and {k}", "返回x和{k}中较小的"), 2, 99,
-              ("0", "500", "k"), "max(x, {k})"),
-    Operation("repeat", "s", "s * {k}", ("repeats the text s {k} times", "把字符串s重复{k}遍"), 2, 40, ("'ab'", "''"), "s + {k}"),
+              ("0", "500", "k")),
+    Operation("repeat", "s", "s * {k}", ("repeats the text s {k} times", "把字符串s重复{k}遍"), 2, 40, ("'ab'", "''")),
     Operation("first", "s", "s[:{k}]", ("returns the first {k} letters of s", "返回s的前{k}个字符"), 2, 40,
-              ("'abcdefgh' * 9", "'a'"), "s[{k}:]"),
-    Operation("skip", "s", "s[{k}:]", ("drops the first {k} letters of s", "去掉s的前{k}个字符"), 2, 40, ("'abcdefgh' * 9", "'a'"),
-              "s[:{k}]"),
+              ("'abcdefgh' * 9", "'a'")),
+    Operation("skip", "s", "s[{k}:]", ("drops the first {k} letters of s", "去掉s的前{k}个字符"), 2, 40, ("'abcdefgh' * 9", "'a'")),
     Operation("count", "items", "items.count({k})", ("counts how often {k} is in items", "数出items里有几个{k}"), 2, 99,
-              ("[k, 1, k]", "[]", "[k + 1]"), "len(items)"),
+              ("[k, 1, k]", "[]", "[k + 1]")),
     Operation("contains", "items", "{k} in items", ("tells whether {k} is in items", "判断{k}是否在items里"), 2, 99,
-              ("[k]", "[]", "[k + 1]"), "{k} not in items"),
-    Operation("append", "items", "items + [{k}]", ("returns items with {k} at the end", "在items末尾加上{k}"), 2, 99, ("[]", "[1, 2]"),
-              "[{k}] + items"),
+              ("[k]", "[]", "[k + 1]")),
+    Operation("append", "items", "items + [{k}]", ("returns items with {k} at the end", "在items末尾加上{k}"), 2, 99, ("[]", "[1, 2]")),
 )  # fmt: skip
 FUNCTION_NAMES = ("f", "g", "h", "calc", "work", "solve", "step", "do_it")
 HELD_SHARE = 0.25
@@ -96,10 +92,10 @@ def draw(world: World, rng: random.Random, language: str, split: Split) -> Item:
     name = rng.choice(FUNCTION_NAMES)
     index, wording = choose_wording(rng, len(ASK[language]), HELD_OUT, split)
     says = operation.says[0 if language == "en" else 1].format(k=k)
-    bad = source(operation, k, name).replace(operation.body.format(k=k), operation.wrong.format(k=k))
+    bad = source(operation, k, name).replace(operation.body.format(k=k), operation.argument)
     return Item(
         "code", language, ASK[language][index].format(f=name, says=says), f"```python\n{source(operation, k, name)}\n```",
         "python_tests", {"entry": name, "tests": tests(operation, k, name)}, f"code:{operation.name}:{k}", wording,
         f"code-{index}", level=operation.name, wrong=(f"```python\n{bad}\n```",),
-        patterns=(says + ("." if language == "en" else "。"), f"({operation.argument}):\n    return {operation.body.format(k=k)}\n"),
+        patterns=(says + ("." if language == "en" else "。"), says + (":" if language == "en" else "："), f"({operation.argument}):\n    return {operation.body.format(k=k)}\n"),
     )  # fmt: skip

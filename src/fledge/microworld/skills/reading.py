@@ -124,7 +124,7 @@ def draw(world: World, rng: random.Random, language: str, split: Split) -> Item:
     value = target.value[0 if language == "en" else 1].removeprefix("the ")
     given = [p.value[0 if language == "en" else 1].removeprefix("the ") for p in planted if p is not target]
     others = [o for o in given if o.casefold() not in target.answer(language).casefold()]
-    expected: dict[str, object] = {"all": [value]} | ({"none": others} if others else {})
+    expected: dict[str, object] = {"all": [value], **({"none": others} if others else {})}
     wrong = tuple(target.answer(language).replace(value, o) for o in others)
     return Item(
         "long", language, frame.format(page=page, q=question), target.answer(language), "contains", expected,
