@@ -156,7 +156,9 @@ def test_round_trip_of_every_code_point_alone(plain: Tokenizer) -> None:
 def test_text_is_normalised_to_nfc(plain: Tokenizer) -> None:
     assert plain.encode("e\u0301") == plain.encode("é")
     assert not is_nfc("e\u0301")
-    assert is_nfc("é 你好")
+    assert is_nfc("é 你好 😀")
+    assert not is_nfc("a\u0378")  # unassigned: what it does under NFC is not known
+    assert not is_nfc("a\U0001fbcf" if unicodedata.category("\U0001fbcf") == "Cn" else "a\u0378")
 
 
 def test_the_fast_encoder_gives_the_same_ids(plain: Tokenizer) -> None:

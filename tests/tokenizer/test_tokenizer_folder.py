@@ -118,6 +118,16 @@ def test_a_folder_written_by_transformers_is_read(tokenizer: Tokenizer, referenc
     assert found.im_end == tokenizer.im_end
 
 
+def test_rows_of_a_model_beside_it_can_be_decoded(tokenizer: Tokenizer, tmp_path: Path) -> None:
+    tokenizer.save(tmp_path)
+    (tmp_path / "config.json").write_text('{"vocab_size": 1152}', encoding="utf-8")
+    found = Tokenizer.load(tmp_path)
+    assert (found.vocab_size, found.embedding_rows) == (1024, 1152)
+    assert found.decode([1151]) == "\N{REPLACEMENT CHARACTER}"
+    with pytest.raises(DataError, match="no token 1152"):
+        found.decode([1152])
+
+
 def test_what_is_no_byte_level_tokenizer_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ArtefactError, match=r"no tokenizer\.json"):
         Tokenizer.load(tmp_path)

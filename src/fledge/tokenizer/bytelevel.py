@@ -66,11 +66,14 @@ def token_bytes(token: str) -> bytes | None:
         return None
 
 
+_BEYOND_BMP = re.compile("[\U00010000-\U0010ffff]")
+
+
 @functools.cache
-def _unassigned() -> re.Pattern[str]:
+def _unassigned(first: int, last: int) -> re.Pattern[str]:
     """Code points that this interpreter's Unicode tables do not know (its NFC check would pass over them)."""
     ranges: list[tuple[int, int]] = []
-    for code in (*range(0x300, 0x3400), *range(0xA000, 0xAC00), *range(0xFB00, 0x10000), *range(0x10000, 0x20000)):
+    for code in range(first, last + 1):
         if unicodedata.category(chr(code)) == "Cn":
             if ranges and ranges[-1][1] == code - 1:
                 ranges[-1] = (ranges[-1][0], code)
@@ -80,8 +83,15 @@ def _unassigned() -> re.Pattern[str]:
 
 
 def is_nfc(text: str) -> bool:
-    """True where the text is surely in NFC by any version of Unicode; quick."""
-    return text.isascii() or (unicodedata.is_normalized("NFC", text) and not _unassigned().search(text))
+    """True where the text is surely in NFC by any version of Unicode; quick.
+
+    The two planes are searched apart because Python's regular expressions are quick on sets within the first.
+    """
+    if text.isascii():
+        return True
+    if not unicodedata.is_normalized("NFC", text) or _unassigned(0x80, 0xFFFF).search(text):
+        return False
+    return not _BEYOND_BMP.search(text) or not _unassigned(0x10000, 0x1FFFF).search(text)
 
 
 class FastEncoder:
@@ -97,12 +107,12 @@ class FastEncoder:
         from tokenizers import normalizers
 
         self._normalise = normalizers.NFC().normalize_str if nfc else None
-        self._added = re.compile("|".join(map(re.escape, added)) or r"(?!)")
+        self._added = re.compile("|".join(map(re.escape, added))) if added else None
         self._encoding = tiktoken.Encoding("fledge", pat_str=pattern, mergeable_ranks=ranks, special_tokens={})
 
     def usable(self, text: str) -> bool:
         """False for text with an added token that text may hold (``<tool_call>``), or that would overflow."""
-        return _LONG_RUN.search(text) is None and self._added.search(text) is None
+        return _LONG_RUN.search(text) is None and (self._added is None or self._added.search(text) is None)
 
     def encode(self, text: str) -> list[int]:
         return self._encoding.encode_ordinary(self._ready(text))

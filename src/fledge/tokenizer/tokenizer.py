@@ -84,7 +84,9 @@ class Tokenizer:
             config = json.loads(config_path.read_text(encoding="utf-8")) if config_path.exists() else {}
         except ValueError as error:
             raise ArtefactError(f"{config_path}: not valid JSON: {error}") from None
-        return cls(definition, config, _find_template(folder, config), str(folder))
+        found = cls(definition, config, _find_template(folder, config), str(folder))
+        found.embedding_rows = max(found.embedding_rows, _model_rows(folder))
+        return found
 
     def save(self, folder: Path | str, model_max_length: int | None = None) -> None:
         """Write ``tokenizer.json``, ``tokenizer_config.json``, ``special_tokens_map.json`` for AutoTokenizer.
@@ -253,3 +255,11 @@ def _find_template(folder: Path, config: dict[str, Any]) -> str | None:
         named = {item.get("name"): item.get("template") for item in value if isinstance(item, dict)}
         value = named.get("default")
     return value if isinstance(value, str) else None
+
+
+def _model_rows(folder: Path) -> int:
+    """Rows of the embedding of a model in the same folder; 0 where there is none."""
+    try:
+        return int(json.loads((folder / "config.json").read_text(encoding="utf-8")).get("vocab_size") or 0)
+    except (OSError, ValueError, AttributeError, TypeError):
+        return 0  # no model here, or a damaged one, which is for the reader of models to say
