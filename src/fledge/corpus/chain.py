@@ -14,6 +14,7 @@ from fledge.corpus.damage import DamageConfig
 from fledge.corpus.duplicates import DuplicatesConfig
 from fledge.corpus.extract import extract
 from fledge.corpus.language import LanguageConfig
+from fledge.corpus.measures import Measures
 from fledge.corpus.pages import Drop, Found, Page, Refused, drop_page, drop_refused
 from fledge.corpus.personal import PersonalConfig
 from fledge.corpus.read import ReadConfig
@@ -22,7 +23,7 @@ from fledge.corpus.toxic import ToxicConfig
 
 # In this order; duplicates are found over the whole corpus, after all shards went through the others.
 STAGES = (
-    "read", "extract", "damage", "language", "rules", "personal", "toxic", "contamination", "duplicates",
+    "read", "extract", "damage", "language", "personal", "toxic", "rules", "contamination", "duplicates",
 )  # fmt: skip
 
 
@@ -50,7 +51,7 @@ class Chain:
             contamination.read_tests(config.decontaminate), config.contamination
         )  # empty without test files
         self._checks = (
-            self._damage, self._language, self._rules, self._personal, self._toxic, self._contamination,
+            self._damage, self._language, self._personal, self._toxic, self._rules, self._contamination,
         )  # fmt: skip
 
     def __call__(self, item: Found | Refused) -> Page | Drop:
@@ -108,12 +109,6 @@ class Chain:
             return drop_page(page, "language", "uncertain", score, threshold, version=language.VERSION)
         return None
 
-    def _rules(self, page: Page) -> Drop | None:
-        broken = rules.judge(page.text, page.language, self.config.rules)
-        if broken is None:
-            return None
-        return drop_page(page, "rules", broken.rule, broken.value, broken.threshold, version=broken.version)
-
     def _personal(self, page: Page) -> Drop | None:
         config = self.config.personal
         action = config.code_action if page.kind == "code" else config.action
@@ -142,11 +137,18 @@ class Chain:
             return drop_page(page, "toxic", "insults", density, self.config.toxic.density, version=toxic.VERSION)
         return None
 
+    def _rules(self, page: Page) -> Drop | None:
+        measures = Measures(page.text, page.language)
+        page.hashes = measures.hashes
+        broken = rules.judge(measures, self.config.rules)
+        if broken is None:
+            return None
+        return drop_page(page, "rules", broken.rule, broken.value, broken.threshold, version=broken.version)
+
     def _contamination(self, page: Page) -> Drop | None:
-        hit = self.tests.find(page.text) if len(self.tests) else None
+        hit = self.tests.find(page.text, page.hashes) if len(self.tests) else None
         if hit is None:
             return None
-        return drop_page(
-            page, "contamination", "lcs", hit.share, self.config.contamination.share,
-            version=contamination.VERSION, survivor=hit.test,
-        )  # fmt: skip
+        rule, threshold = ("whole_item", 1.0) if hit.whole else ("lcs", self.config.contamination.share)
+        version = contamination.VERSION
+        return drop_page(page, "contamination", rule, hit.share, threshold, version=version, survivor=hit.test)

@@ -6,7 +6,10 @@ most four times the item's length around an n-gram hit (DATA-NOTES 3.8).
 
 Items of a test set share their wording with one another and with honest pages. An n-gram that several items with
 different contents share is such wording, not the question: only n-grams of at most ``shared_items`` items begin a
-comparison, and from both sequences the tokens are compared as they are.
+comparison.
+
+Items too short for this are found where they stand whole, one token behind the other (as GPT-3's authors did for
+items of fewer than 13 words), unless they are so short that honest text would contain them by chance.
 """
 
 from __future__ import annotations
@@ -20,7 +23,7 @@ import numpy as np
 from pydantic import Field
 
 from fledge.core.config import Config
-from fledge.corpus.tokens import Hasher, Hashes, ngrams, tokens
+from fledge.corpus.tokens import Hasher, Hashes, ladder, ngrams, tokens
 
 VERSION = 1
 
@@ -33,7 +36,19 @@ class ContaminationConfig(Config):
     least: int = Field(13, ge=1, description="least length of the longest common subsequence, in tokens")
     share: float = Field(0.6, gt=0, le=1, description="least LCS over the shorter of item and window")
     shared_items: int = Field(3, ge=1, description="an n-gram of more test items than this is common wording")
+    whole: int = Field(6, ge=1, description="items of fewer tokens than least, but at least so many, are found whole")
     window: int = Field(4, ge=1, description="length of a window over that of the item")
+
+
+@dataclass(frozen=True)
+class TestItem:
+    """What must not be in the corpus: a question, and where it has one its answer."""
+
+    __test__ = False  # not a test class, whatever pytest thinks of the name
+
+    id: str
+    prompt: str
+    answer: str = ""
 
 
 @dataclass(frozen=True)
@@ -43,26 +58,33 @@ class Hit:
     test: str
     lcs: int
     share: float  # LCS over the shorter of the item and the window
+    whole: bool = False  # a short item, found token by token
 
 
 class TestIndex:
     """Test items by their n-grams."""
 
-    __test__ = False  # not a test class, whatever pytest thinks of the name
+    __test__ = False
 
-    def __init__(self, items: Iterable[tuple[str, str]], config: ContaminationConfig) -> None:
+    def __init__(self, items: Iterable[TestItem], config: ContaminationConfig) -> None:
         self.config = config
         self._hasher = Hasher()
         self.ids: list[str] = []
         self.sequences: list[list[str]] = []
-        self.short = 0
-        for name, text in items:
-            sequence = tokens(text)
-            if len(sequence) < max(config.ngram, config.least):
-                self.short += 1
-                continue
-            self.ids.append(name)
-            self.sequences.append(sequence)
+        self._whole: dict[int, dict[int, str]] = {}  # length -> hash of the whole prompt -> id
+        self.too_short = 0
+        for item in items:
+            prompt, sequence = tokens(item.prompt), tokens(f"{item.prompt}\n{item.answer}")
+            if len(sequence) >= max(config.ngram, config.least):
+                self.ids.append(item.id)
+                self.sequences.append(sequence)
+            if len(prompt) < max(config.ngram, config.least):
+                if len(prompt) >= config.whole:
+                    key = int(ngrams(self._hasher(prompt), len(prompt))[0])
+                    self._whole.setdefault(len(prompt), {}).setdefault(key, item.id)
+                elif len(sequence) < config.least:
+                    self.too_short += 1
+        self._keys_whole = {n: np.array(sorted(keys), dtype=np.uint64) for n, keys in self._whole.items()}
         self._build()
 
     def _build(self) -> None:
@@ -89,24 +111,35 @@ class TestIndex:
         return len({tuple(self.sequences[item]) for item in items.tolist()})
 
     def __len__(self) -> int:
-        return len(self.ids)
+        """Items that can be found."""
+        return len(self.ids) + sum(map(len, self._whole.values()))
 
-    def find(self, text: str) -> Hit | None:
-        """The test item that a text holds most of, or None."""
-        if not len(self._keys):
-            return None
+    def find(self, text: str, hashes: Hashes | None = None) -> Hit | None:
+        """The test item that a text holds most of, or None. ``hashes`` are those of its tokens, where known."""
+        hashes = self._hasher(tokens(text)) if hashes is None else hashes
+        grams = dict(ladder(hashes, max([self.config.ngram, *self._whole])))
+        hits = self._hits(grams.get(self.config.ngram, hashes[:0]))
+        if not hits:
+            return self._stands_whole(grams)
         sequence = tokens(text)
-        hits = self._hits(self._hasher(sequence))
         best: Hit | None = None
         for item, places in sorted(hits.items()):
             hit = self._compare(item, places, sequence)
             if hit and (best is None or (hit.share, hit.lcs) > (best.share, best.lcs)):
                 best = hit
-        return best
+        return best or self._stands_whole(grams)
 
-    def _hits(self, hashes: Hashes) -> dict[int, list[int]]:
+    def _stands_whole(self, grams: dict[int, Hashes]) -> Hit | None:
+        """The longest short item whose prompt stands in the text, token by token."""
+        for length in sorted(self._whole, reverse=True):
+            if length in grams:
+                found = np.intersect1d(grams[length], self._keys_whole[length])
+                if len(found):
+                    return Hit(self._whole[length][int(found[0])], length, 1.0, whole=True)
+        return None
+
+    def _hits(self, grams: Hashes) -> dict[int, list[int]]:
         """Item -> places in the text where one of its n-grams begins."""
-        grams = ngrams(hashes, self.config.ngram)
         begin = np.searchsorted(self._keys, grams, side="left")
         end = np.searchsorted(self._keys, grams, side="right")
         found: dict[int, list[int]] = {}
@@ -145,8 +178,8 @@ def lcs(a: Sequence[Any], b: Sequence[Any]) -> int:
     return int(LCSseq.similarity(a, b))
 
 
-def read_tests(paths: Sequence[Path]) -> list[tuple[str, str]]:
-    """(id, text) of the items of task files: the prompt's messages and the texts of the answer.
+def read_tests(paths: Sequence[Path]) -> list[TestItem]:
+    """The items of task files: the prompt's messages and the texts of the answer.
 
     Raises `DataError` with file and line for a row that is not a task: decontaminating against half a test set is
     worse than none.
@@ -159,5 +192,5 @@ def read_tests(paths: Sequence[Path]) -> list[tuple[str, str]]:
         for task in read_records(path, Task):
             prompt = "\n".join(message.content for message in task.messages if message.role != "system")
             answer = [value for value in task.answer.values() if isinstance(value, str) and "\n" not in value]
-            items.append((task.id, "\n".join([prompt, *answer])))
+            items.append(TestItem(task.id, prompt, "\n".join(answer)))
     return items

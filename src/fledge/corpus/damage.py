@@ -20,6 +20,8 @@ _RUN = re.compile(r"[^\x00-\x7f]+(?:[ -~]{0,2}[^\x00-\x7f]+)*")
 _HAN = re.compile(rf"[{HAN}]")
 # What GB 18030 makes of U+FFFD's UTF-8 bytes: the trace of text that was broken before.
 _BROKEN_TWICE = re.compile("锟斤拷|锟斤|斤拷|锘縟?|烫烫烫|屯屯屯")
+_WESTERN_RUN = re.compile("[\u0080-\u024f\u2013-\u203a\u20ac\u2122]{3}")
+_UTF8_RUN = re.compile(rb"(?:[\xe3-\xe9\xef][\x80-\xbf]{2}){3}")
 _WESTERN = ("cp1252", "latin-1", "cp1250", "cp1251", "mac-roman")
 
 
@@ -34,6 +36,8 @@ def damaged_characters(text: str) -> int:
     """How many characters of a text are mojibake."""
     if text.isascii():
         return 0
+    if _HAN.search(text) and not _suspicious(text):
+        return text.count("\ufffd")
     marks = text.count("\ufffd") + sum(map(len, _BROKEN_TWICE.findall(text)))
     return marks + sum(_undone(run) for run in _runs(text)) + _improbable(text)
 
@@ -45,6 +49,13 @@ def damage(text: str) -> tuple[float, int]:
         return 0.0, 0
     foreign = sum(not character.isascii() for character in text)
     return min(1.0, count / max(1, foreign)), count
+
+
+def _suspicious(text: str) -> bool:
+    """A quick look at a text with Han characters: could some of it be undone at all?"""
+    if _BROKEN_TWICE.search(text) or _WESTERN_RUN.search(text):
+        return True
+    return any(_UTF8_RUN.search(text.encode(codec, "ignore")) for codec in ("gb18030", "big5"))
 
 
 def _runs(text: str) -> Iterator[str]:

@@ -57,8 +57,9 @@ class MinHash:
         self._b = generator.integers(0, 2**63, size=(count, 1), dtype=np.uint64)
         self._hasher = Hasher()
 
-    def shingles(self, text: str) -> Hashes:
-        return shingles(self._hasher(tokens(text)), self.config.shingle)
+    def shingles(self, text: str, hashes: Hashes | None = None) -> Hashes:
+        """The text's shingle set; ``hashes`` are those of its tokens, where known."""
+        return shingles(self._hasher(tokens(text)) if hashes is None else hashes, self.config.shingle)
 
     def signature(self, shingles: Hashes) -> Hashes:
         """(bands*rows,) uint32 of a sorted set of shingles; of an empty one, all ones."""

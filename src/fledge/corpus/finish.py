@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from fledge.core.errors import ArtefactError
@@ -29,6 +30,7 @@ class Totals:
 
     documents: Counter[str] = field(default_factory=Counter)
     characters: Counter[str] = field(default_factory=Counter)
+    bytes: Counter[str] = field(default_factory=Counter)
     sources: Counter[str] = field(default_factory=Counter)
     dropped: int = 0
     errors: int = 0
@@ -49,7 +51,7 @@ class _Candidates:
         bands = []
         for folder in folders:
             table = pq.read_table(folder / "documents.parquet", columns=["id", "text"])
-            lengths = pa.compute.utf8_length(table["text"]).to_pylist()
+            lengths = pc.utf8_length(table["text"]).to_pylist()
             keys = np.load(folder / "keys.npy")
             ids = table["id"].to_pylist()
             self.documents += [
@@ -104,12 +106,13 @@ def _duplicate_row(row: dict[str, Any], item: Duplicate, candidates: _Candidates
 
 
 def _count(totals: Totals, kept: pa.Table, ledger: pa.Table) -> None:
-    lengths = pa.compute.utf8_length(kept["text"]).to_pylist()
-    for language, source, length in zip(
-        kept["language"].to_pylist(), kept["source"].to_pylist(), lengths, strict=True
-    ):
+    lengths = pc.utf8_length(kept["text"]).to_pylist()
+    sizes = pc.binary_length(kept["text"]).to_pylist()
+    languages, sources = kept["language"].to_pylist(), kept["source"].to_pylist()
+    for language, source, length, size in zip(languages, sources, lengths, sizes, strict=True):
         totals.documents[language] += 1
         totals.characters[language] += length
+        totals.bytes[language] += size
         totals.sources[source.partition("/")[0]] += 1
     errors = sum(ledger["error"].to_pylist())
     totals.errors += errors

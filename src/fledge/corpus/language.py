@@ -28,11 +28,15 @@ _NOT_LETTERS = re.compile(r"[\d\W_]+")
 
 
 class LanguageConfig(Config):
-    """Which languages stay. Thresholds: FineWeb's .65 and CT-LLM's .4 are for long pages and one language each."""
+    """Which languages stay.
+
+    FineWeb's .65 and CT-LLM's .4 are for long pages of prose in one language. Pages with code, tables or two
+    languages score lower, while pages in another language score near 1 for that one: so the thresholds are low here.
+    """
 
     keep: tuple[str, ...] = ("zh", "en")
-    minimum: dict[str, float] = Field({"zh": 0.4, "en": 0.5}, description="least score, by language")
-    other: float = Field(0.4, description="least score of a language that has no entry in minimum")
+    minimum: dict[str, float] = Field({"zh": 0.3, "en": 0.3}, description="least score, by language")
+    other: float = Field(0.5, description="least score of a language that has no entry in minimum")
     short: int = Field(200, description="letters; below it, script and function words may speak for a page")
 
     def threshold(self, language: str) -> float:

@@ -8,13 +8,15 @@ from functools import cached_property
 
 import numpy as np
 
-from fledge.corpus.tokens import HAN, Hasher, Hashes, han_count, ngrams
+from fledge.corpus.tokens import Hasher, Hashes, han_count, ladder, tokens_of_normal
 
 _WORD = re.compile(r"\S+")
 _LATIN_WORD = re.compile(r"[^\W\d_]+(?:['’-][^\W\d_]+)*")
 _HAS_WORD_CHARACTER = re.compile(r"\w")
-_HAN_RUN = re.compile(rf"[{HAN}]+")
 _SENTENCE_END = re.compile(r"[.!?…;。！？；]+[\"'”’」』）)]*(?=\s|$|[^\s\d])")
+# A calculation, from its first number to its last: 3+8=11, 6 × 7 = 42. Rules on digits mean lists of numbers, not these.
+_CALCULATION = re.compile(r"\d[\d.,]*(?:\s*[-+*/×÷=<>≤≥^]\s*\d[\d.,]*)+%?")
+LONGEST = 10  # n-grams that are counted
 _hasher = Hasher()
 
 
@@ -24,6 +26,8 @@ class Measures:
     def __init__(self, text: str, language: str) -> None:
         self.text = text
         self.language = language
+        self._found: dict[int, tuple[Hashes, np.ndarray, np.ndarray]] = {}
+        self._no_repetition_from = 1 << 30  # n-grams of this length and longer occur once
 
     @cached_property
     def lines(self) -> list[str]:
@@ -31,8 +35,9 @@ class Measures:
         return [line for line in (line.strip() for line in self.text.split("\n")) if line]
 
     @cached_property
-    def paragraphs(self) -> list[str]:
-        return [part for part in (part.strip() for part in re.split(r"\n\s*\n", self.text)) if part]
+    def stripped(self) -> str:
+        """The same as one text, for rules about how lines begin and end."""
+        return "\n".join(self.lines)
 
     @cached_property
     def words(self) -> list[str]:
@@ -51,9 +56,19 @@ class Measures:
         return _LATIN_WORD.findall(self.text.lower())
 
     @cached_property
+    def normal(self) -> str:
+        """The text in NFKC."""
+        return unicodedata.normalize("NFKC", self.text)
+
+    @cached_property
     def dense(self) -> str:
         """The text in NFKC without white space: what shares of characters refer to."""
-        return "".join(unicodedata.normalize("NFKC", self.text).split())
+        return "".join(self.normal.split())
+
+    @cached_property
+    def wordy(self) -> str:
+        """The text without its calculations."""
+        return _CALCULATION.sub(" ", self.text)
 
     @cached_property
     def sentences(self) -> int:
@@ -65,22 +80,31 @@ class Measures:
         return han_count(self.text)
 
     @cached_property
-    def _hashes(self) -> Hashes:
-        """Of the units whose repetition is measured: words (en), characters but white space and punctuation (zh)."""
-        if self.language == "zh":
-            return np.frombuffer(self._units.encode("utf-32-le"), dtype=np.uint32).astype(np.uint64)
-        return _hasher(self.plain_words)
+    def tokens(self) -> list[str]:
+        """Words, numbers and single Han characters: what repetition and duplicates are counted on."""
+        return tokens_of_normal(self.normal.lower())
 
     @cached_property
-    def _units(self) -> str:
-        return "".join(character for character in self.dense if character.isalnum()).lower()
+    def hashes(self) -> Hashes:
+        """(tokens,) uint64"""
+        return _hasher(self.tokens)
 
     @cached_property
     def _lengths(self) -> np.ndarray:
-        """Characters of each unit."""
-        if self.language == "zh":
-            return np.ones(len(self._units), dtype=np.int64)
-        return np.array([len(word) for word in self.plain_words], dtype=np.int64)
+        """Characters of each token."""
+        return np.fromiter(map(len, self.tokens), dtype=np.int64, count=len(self.tokens))
+
+    def _ngrams(self, n: int) -> tuple[Hashes, np.ndarray, np.ndarray]:
+        """N-grams in order, and where each different one occurs first, and how often."""
+        if n not in self._found:
+            grams = self._ladder.get(n, self.hashes[:0])
+            _, first, counts = np.unique(grams, return_index=True, return_counts=True)
+            self._found[n] = grams, first, counts
+        return self._found[n]
+
+    @cached_property
+    def _ladder(self) -> dict[int, Hashes]:
+        return dict(ladder(self.hashes, LONGEST))
 
     def top_ngram_share(self, n: int) -> float:
         """Characters in the repetitions of the most frequent n-gram over all characters of units.
@@ -88,10 +112,9 @@ class Measures:
         The first occurrence is no repetition: (count - 1) as in CT-LLM's table; Gopher counts it as well, which makes
         a text shorter than a few n-grams look repetitive.
         """
-        grams = ngrams(self._hashes, n)
+        grams, first, counts = self._ngrams(n)
         if len(grams) < 2:
             return 0.0
-        _, first, counts = np.unique(grams, return_index=True, return_counts=True)
         best = int(counts.max())
         if best == 1:
             return 0.0
@@ -101,11 +124,11 @@ class Measures:
 
     def duplicate_ngram_share(self, n: int) -> float:
         """Share of characters covered by n-grams that occurred before in the text (each character once)."""
-        grams = ngrams(self._hashes, n)
-        if len(grams) < 2:
+        if n >= self._no_repetition_from:
             return 0.0
-        _, first = np.unique(grams, return_index=True)
+        grams, first, _ = self._ngrams(n)
         if len(first) == len(grams):
+            self._no_repetition_from = n
             return 0.0
         again = np.ones(len(grams), dtype=np.int64)
         again[first] = 0

@@ -47,6 +47,7 @@ class Page:
     language: str = ""
     meta: dict[str, Any] = field(default_factory=dict)
     id: str = ""
+    hashes: Any = None  # of the text's tokens, kept between steps that need them; not written
 
     def __post_init__(self) -> None:
         if not self.id:

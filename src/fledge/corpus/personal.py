@@ -21,6 +21,7 @@ _MOBILE_CN = re.compile(r"(?<![\d.])(?:(?:\+|00)?86[ -]?)?1[3-9]\d[ -]?\d{4}[ -]
 _LANDLINE_CN = re.compile(r"(?<![\d-])(?:\(0\d{2,3}\)|0\d{2,3}-)[ ]?[2-9]\d{6,7}(?![\d-])")
 _INTERNATIONAL = re.compile(r"(?<![\w+])\+[1-9]\d{0,2}[ .-]?(?:\(\d{1,4}\)[ .-]?)?\d{2,4}(?:[ .-]?\d{2,4}){1,4}(?!\d)")
 _NORTH_AMERICA = re.compile(r"(?<![\w(-])(?:1[ .-])?(?:\([2-9]\d{2}\) ?|[2-9]\d{2}[.-])\d{3}[ .-]\d{4}(?![\w-])")
+_LONG_NUMBER = re.compile(r"\d[\d ().-]{6,}")  # what all but addresses need
 _WEIGHTS = (7, 9, 10, 5, 8, 4, 2, 1, 6, 3, 7, 9, 10, 5, 8, 4, 2)
 _NOT_DIGIT = re.compile(r"\D")
 
@@ -55,6 +56,8 @@ def find_personal(text: str) -> list[Finding]:
     if "@" in text or "＠" in text:
         for match in _EMAIL.finditer(text):
             take(match.start(), match.end(), "email")
+    if not _LONG_NUMBER.search(text):
+        return sorted(found, key=lambda item: item.start)
     for match in _IDENTITY.finditer(text):
         if valid_identity(match.group()):
             take(match.start(), match.end(), "identity")

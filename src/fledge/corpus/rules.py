@@ -100,11 +100,13 @@ def sentences(page: Measures) -> float:
 
 _HASHES = re.compile("#")
 _ELLIPSIS = re.compile(r"\.{3,}|…+|。{3,}")
-_ELLIPSIS_END = re.compile(r"(?:\.{3,}|…|。{3,}|read\s?more|展开|更多)$", re.IGNORECASE)
-_BULLET = re.compile(r"^[•‣▪●○◦■□·*\-–]\s*\S")
-_LETTER = re.compile(r"[^\W\d_]")
+_ELLIPSIS_END = re.compile(r"(?:\.{3,}|…|。{3,}|read\s?more|展开|更多)$", re.IGNORECASE | re.MULTILINE)
+_BULLET = re.compile(r"^[•‣▪●○◦■□·*\-–]\s*\S", re.MULTILINE)
+_WITH_LETTER = re.compile(r"\S*?[^\W\d_]\S*")
+_WITH_WORD_CHARACTER = re.compile(r"\S*?[^\W_]\S*")
 _BRACKETS = re.compile("【[^】\n]*】|[【】]")
 _DIGIT = re.compile(r"\d")
+_WORD_CHARACTER = re.compile(r"[^\W_]")
 _TERMINAL = re.compile(r"[.!?。！？…:：;；\"'”’」』)）]$")
 
 
@@ -124,17 +126,18 @@ def ellipses(page: Measures) -> float:
 
 @rule("ellipsis_lines", 1, "Gopher A1, CT-LLM row 10: lines that end in an ellipsis or an invitation to read more")
 def ellipsis_lines(page: Measures) -> float:
-    return _share(sum(bool(_ELLIPSIS_END.search(line)) for line in page.lines), len(page.lines))
+    return _share(len(_ELLIPSIS_END.findall(page.stripped)), len(page.lines))
 
 
 @rule("bullet_lines", 1, "Gopher A1, CT-LLM row 11")
 def bullet_lines(page: Measures) -> float:
-    return _share(sum(bool(_BULLET.match(line)) for line in page.lines), len(page.lines))
+    return _share(len(_BULLET.findall(page.stripped)), len(page.lines))
 
 
-@rule("alphabetic_words", 1, "Gopher A1: words with a letter")
+@rule("alphabetic_words", 1, "Gopher A1: words with a letter; calculations do not count (ours)")
 def alphabetic_words(page: Measures) -> float:
-    return _share(sum(bool(_LETTER.search(word)) for word in page.words), len(page.words))
+    words = len(_WITH_WORD_CHARACTER.findall(page.wordy))
+    return _share(len(_WITH_LETTER.findall(page.wordy)), words) if words else 1.0
 
 
 @rule("bracketed", 1, "CT-LLM row 1: characters inside 【】")
@@ -142,19 +145,19 @@ def bracketed(page: Measures) -> float:
     return _share(sum(len(found) for found in _BRACKETS.findall(page.text)), len(page.dense))
 
 
-@rule("digits", 1, "CT-LLM row 9: of letters and digits")
+@rule("digits", 1, "CT-LLM row 9: of letters and digits; calculations do not count (ours)")
 def digits(page: Measures) -> float:
-    return _share(len(_DIGIT.findall(page.dense)), sum(character.isalnum() for character in page.dense))
+    return _share(len(_DIGIT.findall(page.wordy)), len(_WORD_CHARACTER.findall(page.wordy)))
 
 
 @rule("punctuation", 1, "CT-LLM row 12: share of characters")
 def punctuation(page: Measures) -> float:
-    return _share(sum(not character.isalnum() for character in page.dense), len(page.dense))
+    return 1 - _share(len(_WORD_CHARACTER.findall(page.dense)), len(page.dense))
 
 
 @rule("terminal_lines", 1, "FineWeb, FineWeb-2: lines that end in punctuation")
 def terminal_lines(page: Measures) -> float:
-    return _share(sum(bool(_TERMINAL.search(line)) for line in page.lines), len(page.lines))
+    return _share(len(_TERMINAL.findall(page.stripped)), len(page.lines))
 
 
 @rule("lorem_ipsum", 1, "C4")
@@ -237,26 +240,28 @@ def mean_line(page: Measures) -> float:
 
 @rule("alphanumeric", 1, "StarCoder: share of characters")
 def alphanumeric(page: Measures) -> float:
-    return _share(sum(character.isalnum() for character in page.dense), len(page.dense))
+    return _share(len(_WORD_CHARACTER.findall(page.dense)), len(page.dense))
 
 
-# Where a default differs from its source, the source's value is for pages of 50 words and more; the first chain also
-# takes notes, glossaries and worked sums, which are short, and whose n-grams repeat for an honest reason.
+# Where a default differs from its source, it says so. The sources' values are for web pages of 50 words and more; the
+# first chain also takes notes, glossaries, references and worked sums, which are short, or repeat for an honest reason.
+# Gopher's limits on repeated n-grams are doubled for this; lists of keywords are caught by the variety of their words.
 LIMITS: dict[str, dict[str, Limits]] = {
     "en": {
         "words": _between(10, 100_000),  # Gopher: 50
         "unique_words": _at_least(0.2),
         "top_2gram": _at_most(0.20), "top_3gram": _at_most(0.18), "top_4gram": _at_most(0.16),
+        "duplicate_5grams": _at_most(0.30), "duplicate_6grams": _at_most(0.28), "duplicate_7grams": _at_most(0.26),
+        "duplicate_8grams": _at_most(0.24), "duplicate_9grams": _at_most(0.22), "duplicate_10grams": _at_most(0.20),
         "duplicate_lines": _at_most(0.30), "duplicate_line_characters": _at_most(0.20),
-        "duplicate_5grams": _at_most(0.15), "duplicate_6grams": _at_most(0.14), "duplicate_7grams": _at_most(0.13),
-        "duplicate_8grams": _at_most(0.12), "duplicate_9grams": _at_most(0.11), "duplicate_10grams": _at_most(0.10),
-        "mean_word_length": _between(3, 10),
+        "mean_word_length": _between(2.5, 10),  # Gopher: 3; glossaries and sums are below
         "hash_signs": _at_most(0.1), "ellipses": _at_most(0.1), "ellipsis_lines": _at_most(0.3),
-        "bullet_lines": _at_most(0.9), "alphabetic_words": _at_least(0.8),
-        "stop_words": _at_least(2), "lorem_ipsum": _at_most(0),
+        "bullet_lines": _at_most(0.9), "alphabetic_words": _at_least(0.6),  # MAP-NEO; Gopher: 0.8
+        "stop_words": _at_least(1), "lorem_ipsum": _at_most(0),  # Gopher: 2 stop words, in 50 words
     },
     "zh": {
         "characters": _between(20, 100_000),  # CT-LLM: 50 to 10,000
+        "unique_words": _at_least(0.2),  # MAP-NEO's value for English
         "unique_characters": _at_least(0.1),
         "entropy": _at_least(2.0),  # CT-LLM: 3, which no text of fewer than 20 different words can have
         "top_2gram": _at_most(0.20), "top_3gram": _at_most(0.18), "top_4gram": _at_most(0.16),
@@ -265,7 +270,7 @@ LIMITS: dict[str, dict[str, Limits]] = {
         "duplicate_lines": _at_most(0.30),
         "bracketed": _at_most(0.1), "sentences": _at_least(1), "mean_word_length": _between(1, 10),
         "hash_signs": _at_most(0.1), "ellipses": _at_most(0.1), "ellipsis_lines": _at_most(0.3),
-        "bullet_lines": _at_most(0.9), "digits": _at_most(0.3), "stop_words": _at_least(1),
+        "bullet_lines": _at_most(0.9), "digits": _at_most(0.45),  # CT-LLM: 0.3; worked sums are above
     },
     "code": {
         "longest_line": _at_most(1000), "mean_line": _at_most(100), "alphanumeric": _between(0.25, 0.98),
@@ -305,10 +310,9 @@ class Broken:
     threshold: float
 
 
-def judge(text: str, language: str, config: RulesConfig) -> Broken | None:
+def judge(page: Measures, config: RulesConfig) -> Broken | None:
     """The first rule that a page breaks, or None. A language without rules of its own keeps every page."""
-    page = Measures(text, language)
-    for name, limits in config.limits.get(language, {}).items():
+    for name, limits in config.limits.get(page.language, {}).items():
         if limits is None:
             continue
         value = RULES[name].value(page)

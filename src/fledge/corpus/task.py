@@ -52,7 +52,7 @@ def run_shard(shard: Shard, config: ChainConfig, folder: Path) -> dict[str, int]
             pages.append(result)
             keys.append(exact_key(result.text))
             if config.duplicates.near:
-                bands.append(minhash.bands(minhash.signature(minhash.shingles(result.text))))
+                bands.append(minhash.bands(minhash.signature(minhash.shingles(result.text, result.hashes))))
     counts = {
         "read": len(pages) + len(drops),
         "kept": len(pages),

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 import xxhash
@@ -30,6 +30,11 @@ def normalise(text: str) -> str:
 def tokens(text: str) -> list[str]:
     """Words and single Han characters of a text, without punctuation, blanks and symbols."""
     return _TOKEN.findall(normalise(text))
+
+
+def tokens_of_normal(normal: str) -> list[str]:
+    """`tokens` of a text that is normalised already."""
+    return _TOKEN.findall(normal)
 
 
 class Hasher:
@@ -54,13 +59,24 @@ class Hasher:
 
 def ngrams(hashes: Hashes, n: int) -> Hashes:
     """Hashes of the n-grams of a sequence: (len - n + 1,), empty where the sequence is shorter than n."""
-    count = len(hashes) - n + 1
-    if count <= 0:
-        return np.empty(0, dtype=np.uint64)
-    result = np.zeros(count, dtype=np.uint64)
-    for place in range(n):
-        result = mix(result * _MULTIPLIER + hashes[place : place + count])
-    return result
+    for length, result in ladder(hashes, n):
+        if length == n:
+            return result
+    return np.empty(0, dtype=np.uint64)
+
+
+def ladder(hashes: Hashes, longest: int) -> Iterator[tuple[int, Hashes]]:
+    """(n, hashes of the n-grams) for n = 1 .. longest, each made from the one before; ends where the sequence does.
+
+    A polynomial in an odd number over the tokens' own 64-bit hashes: equal for equal n-grams, and as good as random.
+    """
+    result = hashes
+    for n in range(1, longest + 1):
+        if n > len(hashes):
+            return
+        if n > 1:
+            result = result[:-1] * _MULTIPLIER + hashes[n - 1 :]
+        yield n, result
 
 
 def mix(values: Hashes) -> Hashes:
@@ -75,7 +91,7 @@ def shingles(hashes: Hashes, n: int = 5) -> Hashes:
     """The set of n-grams, sorted; of a text shorter than n tokens, the one n-gram of all its tokens."""
     if len(hashes) == 0:
         return np.empty(0, dtype=np.uint64)
-    return np.unique(ngrams(hashes, min(n, len(hashes))))
+    return np.unique(mix(ngrams(hashes, min(n, len(hashes)))))
 
 
 def jaccard(a: Hashes, b: Hashes) -> float:

@@ -32,15 +32,16 @@ _WEAK_ZH = ("垃圾", "讨厌", "愚蠢", "可恶", "卑鄙", "丢人")
 
 def _english(words: tuple[str, ...]) -> re.Pattern[str]:
     longest_first = sorted(words, key=len, reverse=True)
-    return re.compile(r"\b(?:" + "|".join(map(re.escape, longest_first)) + r")\b", re.IGNORECASE)
+    return re.compile(r"\b(?:" + "|".join(map(re.escape, longest_first)) + r")\b")
 
 
 def _chinese(words: tuple[str, ...]) -> re.Pattern[str]:
-    return re.compile("|".join(sorted(map(re.escape, words), key=len, reverse=True)), re.IGNORECASE)
+    return re.compile("|".join(sorted(map(re.escape, words), key=len, reverse=True)))
 
 
-_PATTERNS = (
-    (_english(_STRONG_EN), 1.0), (_english(_WEAK_EN), 0.4), (_chinese(_STRONG_ZH), 1.0), (_chinese(_WEAK_ZH), 0.4),
+_LISTS = (
+    (_STRONG_EN, _english(_STRONG_EN), 1.0), (_WEAK_EN, _english(_WEAK_EN), 0.4),
+    (_STRONG_ZH, _chinese(_STRONG_ZH), 1.0), (_WEAK_ZH, _chinese(_WEAK_ZH), 0.4),
 )  # fmt: skip
 _LATIN_WORD = re.compile(r"[A-Za-z]+")
 
@@ -54,7 +55,11 @@ class ToxicConfig(Config):
 
 def toxicity(text: str) -> tuple[float, float]:
     """(weight of insults per 100 words, weight in all)."""
-    weight = sum(each * len(pattern.findall(text)) for pattern, each in _PATTERNS)
+    lower = text.lower()
+    # Looking for each word as it is costs far less than the pattern, and most pages have none.
+    weight = sum(
+        each * len(pattern.findall(lower)) for words, pattern, each in _LISTS if any(word in lower for word in words)
+    )
     if weight == 0:
         return 0.0, 0.0
     words = len(_LATIN_WORD.findall(text)) + han_count(text) / 2

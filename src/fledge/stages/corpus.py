@@ -80,7 +80,8 @@ def _make(config: Config, inputs: Any, work: Work) -> None:
     work.metrics |= {
         "read": counts.get("read", 0), "kept": totals.kept, "dropped": totals.dropped, "errors": totals.errors,
         "masked": counts.get("masked", 0), "hidden_files": inputs.hidden,
-        "documents": dict(totals.documents), "characters": dict(totals.characters), "sources": dict(totals.sources),
+        "documents": dict(totals.documents), "characters": dict(totals.characters),
+        "bytes": dict(totals.bytes), "sources": dict(totals.sources),
         "stages": {stage["stage"]: stage["dropped"] for stage in report["stages"]},
         "duplicates": totals.work, "docs_per_second": round(counts.get("read", 0) / (time.monotonic() - started), 1),
     }  # fmt: skip

@@ -1,0 +1,140 @@
+"""Stage ``shards``: documents -> token shards, with a held-out split for bits per byte.
+
+Reads a corpus (``documents/*.parquet``), encodes with a tokenizer folder, writes ``train/*.arrow`` and
+``held_out/*.arrow`` (`fledge.corpus.shards`). Documents that encode to nothing are counted, not written.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field
+
+from fledge.core import config as core_config
+from fledge.core.artefact import Work, is_finished, produce, read_manifest
+from fledge.core.bench import Bench
+from fledge.core.errors import DataError
+from fledge.core.progress import progress
+
+_BATCH = 1024  # documents encoded together
+_BYTES_PER_TOKEN = 3.0  # a guess for the forecast before anything was encoded
+_TOKENS_PER_SECOND = 500_000  # likewise
+
+
+class Repeat(core_config.Config):
+    """Documents that match are written ``times`` times (up to 4 epochs are nearly as good as new data, SPEC E.4)."""
+
+    source: str = Field("*", description="shell pattern on the document's source, such as notes/*")
+    language: str = Field("*", description="shell pattern on the language")
+    times: int = Field(ge=0, le=100, description="0 leaves the documents out")
+
+    def matches(self, source: str, language: str) -> bool:
+        return fnmatchcase(source, self.source) and fnmatchcase(language, self.language)
+
+
+class Config(core_config.Config):
+    """Configuration of the stage."""
+
+    documents: Path = Field(description="a corpus: folder with documents/*.parquet")
+    tokenizer: Path = Field(description="a tokenizer folder")
+    held_out: float = Field(0.02, ge=0, lt=1, description="share of documents kept for measuring, by hash of the id")
+    repeat: tuple[Repeat, ...] = Field((), description="the first entry that matches a document decides")
+    seed: int = 0
+
+
+def run(config: Config, out: Path, redo: bool = False) -> None:
+    """Write the shards at ``out``; a finished folder that matches is left as it is."""
+    inputs: dict[str, Any] = {"documents": config.documents, "tokenizer": config.tokenizer}
+    with produce(
+        out, kind="shards", stage="shards", config=config, inputs=inputs, seed=config.seed, redo=redo
+    ) as work:
+        if not work.done:
+            _make(config, work)
+
+
+def estimate(config: Config, bench: Bench) -> dict[str, Any]:
+    """Documents, tokens and seconds, from the corpus if it is there, else from what its estimate said."""
+    documents, size = 0, 0
+    if is_finished(config.documents):
+        metrics = read_manifest(config.documents)["metrics"]
+        documents, size = sum(metrics["documents"].values()), sum(metrics["bytes"].values())
+    else:
+        documents = int(bench.fact(config.documents, "documents", 0))
+        size = int(bench.fact(config.documents, "bytes", 0))
+    if not documents:
+        return {}
+    tokens = int(size / _BYTES_PER_TOKEN * (1 - config.held_out)) + documents
+    return {
+        "documents": documents, "tokens": tokens, "mean_tokens": tokens / documents,
+        "seconds": 0.5 + tokens / _TOKENS_PER_SECOND + documents * 5e-5,
+    }  # fmt: skip
+
+
+def _make(config: Config, work: Work) -> None:
+    import pyarrow.parquet as pq
+
+    from fledge.corpus import tables
+    from fledge.corpus.shards import SPLITS, TokenShards, write_shard
+    from fledge.tokenizer.tokenizer import Tokenizer
+
+    files = tables.parts(config.documents / "documents")
+    if not files:
+        raise DataError(f"{config.documents}: holds no documents/*.parquet. Give the folder that stage corpus wrote.")
+    tokenizer = Tokenizer.load(config.tokenizer)
+    total = sum(pq.read_metadata(path).num_rows for path in files)
+    dropped: Counter[str] = Counter()
+    with progress("shards", total, unit="docs") as bar:
+        for number, path in enumerate(files):
+            name = f"part-{number:05d}.arrow"
+            places = [work.folder / split / name for split in SPLITS]
+            rows = pq.read_metadata(path).num_rows
+            if not all(place.exists() for place in places):  # else an earlier, interrupted run wrote them
+                encoded = list(_encoded(path, tokenizer, config))
+                for place, held_out in zip(places, (False, True), strict=True):
+                    write_shard(place, (row for row, out in encoded if out == held_out))
+            bar.advance(rows)
+    written = {split: TokenShards(work.folder, split) for split in SPLITS}
+    unique = 0
+    for split, shards in written.items():
+        languages: Counter[str] = Counter()
+        for index in range(len(shards)):
+            info = shards.info(index)
+            languages[info["language"]] += int(shards.lengths[index])
+            unique += info["copy"] == 0
+        work.metrics[split] = {
+            "documents": len(shards), "tokens": int(shards.lengths.sum()), "bytes": int(shards.byte_lengths.sum()),
+            "tokens_by_language": dict(sorted(languages.items())),
+        }  # fmt: skip
+    if not len(written["train"]):
+        raise DataError(f"{config.documents}: no document is left to train on (repeat={config.repeat})")
+    dropped["not_written"] = total - unique  # repeat with times=0, or empty texts
+    train = work.metrics["train"]
+    work.metrics |= {
+        "documents": train["documents"], "tokens": train["tokens"], "not_written": dropped["not_written"],
+        "mean_tokens": round(train["tokens"] / train["documents"], 1),
+        "bytes_per_token": round(train["bytes"] / train["tokens"], 3), "vocab_size": tokenizer.vocab_size,
+    }  # fmt: skip
+
+
+def _encoded(path: Path, tokenizer: Any, config: Config) -> Iterator[tuple[dict[str, Any], bool]]:
+    """Rows of a shard and whether they are held out."""
+    import numpy as np
+    import pyarrow.parquet as pq
+
+    from fledge.corpus.shards import is_held_out
+
+    for batch in pq.ParquetFile(path).iter_batches(batch_size=_BATCH):
+        rows = batch.to_pylist()
+        for row, ids in zip(rows, tokenizer.encode_batch([row["text"] for row in rows]), strict=True):
+            if not ids:
+                continue
+            values = np.array([*ids, tokenizer.endoftext], dtype=np.int32)
+            held_out = is_held_out(row["id"], config.held_out, config.seed)
+            times = next((r.times for r in config.repeat if r.matches(row["source"], row["language"])), 1)
+            for copy in range(min(times, 1) if held_out else times):
+                info = {key: row[key] for key in ("id", "source", "offset", "url", "language")}
+                yield {**info, "tokens": values, "bytes": len(row["text"].encode()), "copy": copy}, held_out
