@@ -16,6 +16,7 @@ app = typer.Typer(
     name="fledge",
     no_args_is_help=True,
     add_completion=False,
+    pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
     help="Raise a language model from raw web pages to an aligned, bilingual chat model.",
     epilog="Start with `fledge run fledgling --dry-run`, then the same without `--dry-run`.",

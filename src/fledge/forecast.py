@@ -5,13 +5,17 @@ The stages' own ``estimate(config, bench)`` are asked in order, each able to see
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from fledge.core.artefact import is_finished, read_manifest
 from fledge.core.bench import Bench, Planned
-from fledge.recipe import Plan, Step
+from fledge.core.config import Config
+from fledge.recipe import Plan, Step, stage_module
+
+Hook = Callable[[Config, Bench], dict[str, Any] | None]
 
 
 @dataclass(frozen=True)
@@ -27,6 +31,15 @@ class Forecast:
     facts: dict[str, Any]
 
 
+def estimate_hook(stage: str) -> Hook | None:
+    """The stage's ``estimate(config, bench)``, where it has one. (A module may hold another function of that name.)"""
+    found = getattr(stage_module(stage), "estimate", None)
+    if found is None or list(inspect.signature(found).parameters)[1:2] != ["bench"]:
+        return None
+    hook: Hook = found
+    return hook
+
+
 def forecast(
     plan: Plan, *, measure: bool = True, redo: str | None = None, say: Callable[[str], None] = lambda line: None
 ) -> list[Forecast]:
@@ -37,7 +50,7 @@ def forecast(
     for step in plan.steps:
         done = is_finished(step.folder) and step.name not in again
         facts: dict[str, Any] = {}
-        hook = getattr(step.module, "estimate", None)
+        hook = estimate_hook(step.stage)
         if hook is not None:
             if measure and not done:
                 say(f"estimating {step.name}")

@@ -10,7 +10,7 @@ from fledge.commands.stage import command_line
 from fledge.core.progress import duration
 from fledge.execute import Interrupted, execute, pending
 from fledge.forecast import forecast, seconds_by_stage
-from fledge.recipe import load_plan
+from fledge.recipe import Plan, load_plan
 
 
 def run_recipe(recipe: str, overrides: list[str], out: Path, name: str | None, dry_run: bool, redo: str | None) -> None:
@@ -25,9 +25,7 @@ def run_recipe(recipe: str, overrides: list[str], out: Path, name: str | None, d
 
         print_forecast(plan, forecast(plan, redo=redo, say=_say))
         return
-    expected = {}
-    if redo is not None or pending(plan):
-        expected = seconds_by_stage(forecast(plan, redo=redo))
+    expected = _expected(plan, redo) if redo is not None or pending(plan) else {}
     try:
         outcome = execute(plan, redo=redo, expected=expected, say=_say)
     except Interrupted as stop:
@@ -41,6 +39,15 @@ def run_recipe(recipe: str, overrides: list[str], out: Path, name: str | None, d
     else:
         _say(f"{plan.name}: {len(outcome.ran)} stages in {duration(outcome.seconds)}")
     print_summary(plan, outcome)
+
+
+def _expected(plan: Plan, redo: str | None) -> dict[str, float]:
+    """Seconds by stage. Without an estimate a run is only without its time left, so a failure here is no failure."""
+    try:
+        return seconds_by_stage(forecast(plan, redo=redo))
+    except Exception as error:
+        _say(f"the time that this will take cannot be estimated: {error}")
+        return {}
 
 
 def _say(line: str) -> None:

@@ -36,8 +36,9 @@ def run_built(stage: str, config: Config, out: Path | None, dry_run: bool, redo:
     module = stage_module(stage)
     if dry_run:
         from fledge.commands.dry_run import print_stage
+        from fledge.forecast import estimate_hook
 
-        hook = getattr(module, "estimate", None)
+        hook = estimate_hook(stage)
         print_stage(stage, config, dict(hook(config, Bench()) or {}) if hook else {})
         return
     if out is None:

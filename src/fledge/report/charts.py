@@ -1,0 +1,144 @@
+"""Curves as inline SVG. Colours are those of the page (CSS variables), so that they follow its light or dark theme."""
+
+from __future__ import annotations
+
+import io
+import itertools
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+# Colours that stand for the page's while matplotlib draws, and what they become.
+_INK, _ACCENT, _LINE = "#010203", "#020304", "#030405"
+_PAGE = {_INK: "currentColor", _ACCENT: "var(--accent)", _LINE: "var(--line)"}
+POINTS = 400  # more are averaged in bins
+
+# Keys in the order in which they are shown; others follow by name. What is not drawn: the axes, and what never changes.
+_ORDER = (
+    "loss", "nll", "bits_per_byte", "reward", "accuracy", "margin", "chosen", "rejected", "kl", "entropy", "length",
+    "lr", "grad_norm", "tokens_per_second",
+)  # fmt: skip
+_AXES = {"step", "tokens", "seconds", "epoch"}
+
+
+@dataclass(frozen=True)
+class Chart:
+    """``svg`` is markup of ours: a drawing of numbers under a title."""
+
+    key: str
+    title: str
+    svg: str
+    last: float
+
+
+def series(rows: Sequence[Mapping[str, Any]]) -> dict[str, tuple[list[float], list[float]]]:
+    """Key -> (steps, values) of every numeric key, finite values only, in the order of showing."""
+    found: dict[str, tuple[list[float], list[float]]] = {}
+    for number, row in enumerate(rows, 1):
+        step = row.get("step", number)
+        if not _is_number(step):
+            continue
+        for key, value in row.items():
+            if key not in _AXES and _is_number(value):
+                steps, values = found.setdefault(key, ([], []))
+                steps.append(float(step))
+                values.append(float(value))
+
+    def rank(key: str) -> tuple[int, str]:
+        hits = [place for place, name in enumerate(_ORDER) if key == name or key.endswith(f"/{name}")]
+        return (hits[0] if hits else len(_ORDER), key)
+
+    return {key: found[key] for key in sorted(found, key=rank)}
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def charts(rows: Sequence[Mapping[str, Any]], limit: int = 16) -> tuple[list[Chart], list[str]]:
+    """Charts of the rows' numeric keys, and the keys that are not drawn: constant, or beyond the limit."""
+    drawn, left = [], []
+    for key, (steps, values) in series(rows).items():
+        if len(values) < 2 or (max(values) == min(values) and key not in _ORDER) or len(drawn) >= limit:
+            left.append(f"{key} = {values[-1]:.4g}" if max(values) == min(values) else key)
+        else:
+            drawn.append(Chart(key, _title(key), line(steps, values, key), values[-1]))
+    return drawn, left
+
+
+def line(steps: Sequence[float], values: Sequence[float], key: str) -> str:
+    """One curve, with a smoothed one above where there are many points. Returns an ``<svg>`` element."""
+    import matplotlib
+    from matplotlib.backends.backend_svg import FigureCanvasSVG
+    from matplotlib.figure import Figure
+
+    steps, values = _binned(list(steps), list(values))
+    style = {
+        "svg.fonttype": "none", "svg.hashsalt": key, "font.size": 8.5, "axes.edgecolor": _LINE, "text.color": _INK,
+        "axes.labelcolor": _INK, "xtick.color": _INK, "ytick.color": _INK, "grid.color": _LINE, "axes.linewidth": 0.8,
+    }  # fmt: skip
+    with matplotlib.rc_context(style):
+        figure = Figure(figsize=(3.5, 2.05))
+        FigureCanvasSVG(figure)
+        axes = figure.add_axes((0.135, 0.125, 0.845, 0.835))
+        axes.grid(axis="y", linewidth=0.6)
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.tick_params(length=0, pad=4)
+        smooth = _smoothed(values) if len(values) >= 40 and key not in {"lr"} else None
+        few = len(values) <= 30
+        axes.plot(
+            steps, values, color=_ACCENT, linewidth=1.5 if smooth is None else 0.7,
+            alpha=1.0 if smooth is None else 0.32, marker="o" if few else None, markersize=2.6,
+        )  # fmt: skip
+        if smooth is not None:
+            axes.plot(steps, smooth, color=_ACCENT, linewidth=1.7)
+        axes.margins(x=0.01)
+        axes.locator_params(axis="y", nbins=5)
+        axes.locator_params(axis="x", nbins=5, integer=True)
+        axes.ticklabel_format(axis="y", style="sci", scilimits=(-2, 5), useMathText=False)
+        axes.yaxis.get_offset_text().set_fontsize(7)
+        buffer = io.StringIO()
+        figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
+    return _inline(buffer.getvalue(), key)
+
+
+def _inline(text: str, key: str) -> str:
+    """The ``<svg>`` element alone, in the page's colours and font, with ids that do not meet those of other charts."""
+    text = text[text.index("<svg") :]
+    for ours, page in _PAGE.items():
+        text = text.replace(ours, page)
+    text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.S)
+    text = re.sub(r'<svg[^>]*viewBox="([^"]+)"[^>]*>', r'<svg viewBox="\1" role="img" class="chart">', text, count=1)
+    text = re.sub(r"font: ([\d.]+)px [^;\"]*", r"font-size: \1px", text)
+    text = re.sub(r'<style type="text/css">.*?</style>', "", text, flags=re.S)
+    tag = re.sub(r"\W", "-", key)
+    text = re.sub(r'\bid="', f'id="{tag}-', text)
+    text = re.sub(r'(xlink:href|href)="#', f'href="#{tag}-', text)
+    return re.sub(r"url\(#", f"url(#{tag}-", text)
+
+
+def _binned(steps: list[float], values: list[float]) -> tuple[list[float], list[float]]:
+    if len(values) <= POINTS:
+        return steps, values
+    width = len(values) / POINTS
+    cuts = [round(i * width) for i in range(POINTS + 1)]
+    pairs = list(itertools.pairwise(cuts))
+    return [sum(steps[a:b]) / (b - a) for a, b in pairs], [sum(values[a:b]) / (b - a) for a, b in pairs]
+
+
+def _smoothed(values: Sequence[float]) -> list[float]:
+    """Exponential mean over about a twentieth of the curve, corrected for its start."""
+    keep = 1 - 1 / max(4.0, len(values) / 20)
+    total = weight = 0.0
+    result = []
+    for value in values:
+        total, weight = keep * total + (1 - keep) * value, keep * weight + (1 - keep)
+        result.append(total / weight)
+    return result
+
+
+def _title(key: str) -> str:
+    names = {"lr": "learning rate", "grad_norm": "gradient norm", "tokens_per_second": "tokens per second", "kl": "KL"}
+    return names.get(key, key.replace("_", " "))
