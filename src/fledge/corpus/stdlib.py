@@ -46,7 +46,9 @@ def stdlib_files(max_characters: int) -> list[tuple[str, Path]]:
         if size == 0 or (size > _LONGEST_FILE and name != _TOPICS):
             continue
         if total + size > max_characters:
-            break
+            if chosen:
+                break
+            continue  # the reference alone is larger than a small cap
         total += size
         chosen.append((name, root / name))
     return chosen
