@@ -1,1 +1,1 @@
-"""What a model can do: tasks in, scores with intervals out (`stage`), side by side (`compare`), estimators (`metrics`)."""
+"""What a model can do: tasks in, scores with intervals out (`stage`), side by side (`compare`), `metrics`."""

@@ -39,9 +39,9 @@ def read_scores(folder: Path) -> dict[str, Any]:
 def compare(before: Path, after: Path, *, resamples: int = 1000, seed: int = 0) -> dict[str, Any]:
     """What `after` gains over `before` on the items that both have.
 
-    `{"skills": {skill: {language: {mean, low, high, n, before, after}}}, "only_before": n, "only_after": n}`: mean is the
-    difference, its 95% interval by paired bootstrap over items. Items of one side are counted, never imputed. The same id
-    with another prompt is an error.
+    `{"skills": {skill: {language: {mean, low, high, n, before, after}}}, "only_before": n, "only_after": n}`: mean is
+    the difference, its 95% interval by paired bootstrap over items. Items of one side are counted, never imputed. The
+    same id with another prompt is an error.
     """
     left, right = ({row["id"]: row for row in read_results(folder)} for folder in (before, after))
     pairs: dict[tuple[str, str], list[tuple[float, float]]] = defaultdict(list)
@@ -68,7 +68,7 @@ def compare(before: Path, after: Path, *, resamples: int = 1000, seed: int = 0) 
 def table(folders: Mapping[str, Path]) -> dict[str, Any]:
     """One table over evaluations: `{"columns": [{"skill", "languages"}], "rows": [{"name", "cells", "skipped", ...}]}`.
 
-    `cells[skill][language]` is an entry of `scores.json`, or missing where the skill was not evaluated; `skipped` says why.
+    `cells[skill][language]` is an entry of `scores.json`, missing where the skill was not evaluated: see `skipped`.
     """
     scores = {name: read_scores(folder) for name, folder in folders.items()}
     languages: dict[str, set[str]] = defaultdict(set)

@@ -38,17 +38,15 @@ def prompt_ids(tokenizer: Tokenizer, messages: Sequence[Message], language: str,
 
 
 def stop_ids(tokenizer: Tokenizer, style: Style) -> tuple[int, ...]:
-    """Tokens that end a reply: end of turn and of text; in plain style also a token that is nothing but a blank line."""
+    """Tokens that end a reply: end of turn and of text. Base models write text on and on: see `plain_reply`."""
     if style == "chat":
         return (tokenizer.im_end, tokenizer.endoftext)
-    blank = tokenizer.encode("\n\n")
-    return (tokenizer.endoftext, *(blank if len(blank) == 1 else ()))
+    return (tokenizer.endoftext,)
 
 
-def reply_text(text: str, style: Style) -> str:
-    """The reply in what was generated: in plain style it ends at a blank line or where the next question begins."""
-    if style == "chat":
-        return text
+def plain_reply(text: str) -> tuple[str, bool]:
+    """The reply in what a base model wrote, and whether it has ended: at a blank line, or where the next question or
+    answer begins."""
     text = text.lstrip()
     found = _NEXT.search(text)
-    return (text[: found.start()] if found else text).strip()
+    return (text[: found.start()] if found else text).strip(), found is not None

@@ -1,8 +1,8 @@
 """Stage `evaluate`: a model's replies to tasks, scored.
 
-Writes `results.jsonl` (one line an item), `scores.json` (per skill and language, with 95% intervals, wordings and levels
-apart, and what was skipped and why) and, with `questions`, `answers.json`. Greedy by default. Replies are kept as they
-come, so an interrupted evaluation goes on.
+Writes `results.jsonl` (one line an item), `scores.json` (per skill and language, with 95% intervals, wordings and
+levels apart, and what was skipped and why) and, with `questions`, `answers.json`. Greedy by default. Replies are kept
+as they come, so an interrupted evaluation goes on.
 """
 
 from __future__ import annotations
@@ -11,8 +11,7 @@ import json
 import random
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -25,10 +24,11 @@ from fledge.core.progress import progress
 from fledge.core.readers import read_records, write_jsonl
 from fledge.core.records import Message, Task
 from fledge.evaluate.metrics import estimate
-from fledge.evaluate.prompts import Style, prompt_ids, reply_text, stop_ids
+from fledge.evaluate.prompts import Style
+from fledge.evaluate.replies import Ask, Writer
 from fledge.reward import sandbox, verifiers
 
-LEAST_ROOM = 16  # tokens of context that must be left for a reply
+PORTION = 8  # batches between two writes to disk: what an interruption may cost
 _REPLIES = "replies.jsonl"
 
 
@@ -53,16 +53,8 @@ class Config(BaseConfig):
         return [self.tasks] if isinstance(self.tasks, Path) else list(self.tasks)
 
 
-@dataclass(frozen=True)
-class Ask:
-    """A prompt that fits: `key` names it, `room` is how many tokens the reply may have."""
-
-    key: str
-    ids: list[int]
-    room: int
-
-
 Skipped = list[tuple[Task, str]]
+Row = dict[str, Any]
 
 
 def run(config: Config, out: Path, redo: bool = False) -> Path:
@@ -148,82 +140,43 @@ def without_code(tasks: list[Task], code: bool, skipped: Skipped) -> tuple[list[
 # ---- replies ---------------------------------------------------------------------------------------------------------
 
 
-def _replies(config: Config, tasks: list[Task], skipped: Skipped, folder: Path) -> dict[str, dict[str, Any]]:
+def _replies(config: Config, tasks: list[Task], skipped: Skipped, folder: Path) -> dict[str, Row]:
     """Reply of every task that fits, by id; writes answers.json."""
-    from fledge import generate
+    from fledge.generate.loaded import load
 
-    model = generate.load(config.model)
-    tokenizer = model.tokenizer
-    context = model.decoder.config.max_position_embeddings
-
-    def ask(key: str, messages: Sequence[Message], language: str) -> Ask | str:
-        ids = prompt_ids(tokenizer, messages, language, config.prompt)
-        room = context - len(ids)
-        if room < min(LEAST_ROOM, config.max_new_tokens):
-            return f"the prompt does not fit the context of {context} tokens"
-        return Ask(key, ids, min(room, config.max_new_tokens))
-
+    writer = Writer(config, load(config.model))
     asks: list[Ask] = []
     for task in tasks:
-        found = ask(task.id, task.messages, task.language)
+        found = writer.ask(task.id, task.messages, task.language)
         if isinstance(found, Ask):
             asks.append(found)
         else:
             skipped.append((task, found))
-    answer = _generator(config, model)
-    replies = _generate(config, asks, folder / _REPLIES, answer)
+    replies = _generate(config, writer, asks, folder / _REPLIES)
     if config.questions is not None:
-        _answer_questions(config, ask, answer, folder)
+        write_json(folder / "answers.json", {"prompt": config.prompt, "answers": _answers(config.questions, writer)})
     return replies
 
 
-def _generator(config: Config, model: Any) -> Callable[[list[Ask]], list[dict[str, Any]]]:
-    from fledge import generate
-
-    engine = generate.Engine(model)
-    stops = stop_ids(model.tokenizer, config.prompt)
-
-    def answer(asks: list[Ask]) -> list[dict[str, Any]]:
-        requests = []
-        for ask in asks:
-            sampling = generate.Sampling(
-                temperature=config.temperature,
-                top_p=1.0,
-                top_k=0,
-                repetition_penalty=1.0,
-                max_new_tokens=ask.room,
-                seed=config.seed,
-            )
-            requests.append(generate.Request(prompt=ask.ids, n=1, sampling=sampling, stop_ids=stops))
-        rows = []
-        for ask, (completion,) in zip(asks, engine.generate(requests), strict=True):
-            text = reply_text(model.tokenizer.decode(list(completion.tokens)), config.prompt)
-            reason = str(completion.reason)
-            rows.append({"id": ask.key, "reply": text, "tokens": len(completion.tokens), "finish": reason})
-        return rows
-
-    return answer
-
-
-def _generate(
-    config: Config, asks: list[Ask], path: Path, answer: Callable[[list[Ask]], list[dict[str, Any]]]
-) -> dict[str, dict[str, Any]]:
+def _generate(config: Config, writer: Writer, asks: list[Ask], path: Path) -> dict[str, Row]:
     """Replies by id. Those that an interrupted run left in `path` are kept."""
     replies = {row["id"]: row for row in _kept(path)}
-    # Like lengths side by side waste least; the order is fixed, so a resumed run makes the same batches.
+    # Like lengths side by side waste least. A portion is several batches, so that places which become free are used.
     left = sorted((ask for ask in asks if ask.key not in replies), key=lambda ask: (len(ask.ids), ask.key))
-    total, known = len(asks), len(asks) - len(left)
-    with progress("evaluate", total, unit="items", done=known) as bar, path.open("a", encoding="utf-8") as file:
-        for start in range(0, len(left), config.batch):
-            rows = answer(left[start : start + config.batch])
+    portion = PORTION * config.batch
+    with (
+        progress("evaluate", len(asks), unit="items", done=len(asks) - len(left)) as bar,
+        path.open("a", encoding="utf-8") as file,
+    ):
+        for start in range(0, len(left), portion):
+            rows = writer.answer(left[start : start + portion], bar.advance)
             file.write("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
             file.flush()
             replies.update((row["id"], row) for row in rows)
-            bar.advance(len(rows))
     return replies
 
 
-def _kept(path: Path) -> Iterable[dict[str, Any]]:
+def _kept(path: Path) -> Iterable[Row]:
     if not path.exists():
         return
     whole = [line for line in path.read_bytes().splitlines(keepends=True) if line.endswith(b"\n")]
@@ -232,46 +185,49 @@ def _kept(path: Path) -> Iterable[dict[str, Any]]:
         yield json.loads(line)
 
 
-def _answer_questions(
-    config: Config, ask: Callable[..., Ask | str], answer: Callable[[list[Ask]], list[dict[str, Any]]], folder: Path
-) -> None:
-    assert config.questions is not None
-    rows = []
-    for number, question in enumerate(read_questions(config.questions)):
-        found = ask(str(number), [Message(role="user", content=question["prompt"])], question["language"])
+def _answers(path: Path, writer: Writer) -> list[dict[str, Any]]:
+    rows: list[Row] = []
+    asks: list[Ask] = []
+    for number, question in enumerate(read_questions(path)):
+        found = writer.ask(str(number), [Message(role="user", content=question["prompt"])], question["language"])
         if isinstance(found, Ask):
-            (reply,) = answer([found])
-            rows.append(question | {"reply": reply["reply"], "tokens": reply["tokens"], "finish": reply["finish"]})
+            asks.append(found)
+            rows.append(dict(question))
         else:
             rows.append(question | {"reply": "", "skipped": found})
-    write_json(folder / "answers.json", {"prompt": config.prompt, "answers": rows})
+    for row in writer.answer(asks):
+        rows[int(row["id"])] |= {key: row[key] for key in ("reply", "tokens", "finish")}
+    return rows
 
 
 def read_questions(path: Path) -> list[dict[str, str]]:
-    """Questions as `{"kind", "language", "prompt"}`, from a JSON list, or the `questions` of a JSON object; an entry is a
-    text or an object with `prompt` (also `question`) and, if known, `kind` and `language`."""
+    """Questions as `{"kind", "language", "prompt", "expect"}`, from a JSON list, or under `six_questions` or
+    `questions` of a JSON object. An entry is a text, or an object with `prompt` and, if known, `language`, `kind` (or
+    `name`) and `expect`."""
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as problem:
         raise DataError(f"{path}: no JSON of questions: {problem}") from None
-    entries = value.get("questions") if isinstance(value, dict) else value
+    entries = value.get("six_questions", value.get("questions")) if isinstance(value, dict) else value
     if not isinstance(entries, list) or not entries:
-        raise DataError(f"{path}: expected a list of questions, or an object with the key `questions`")
+        raise DataError(f"{path}: expected a list of questions, or an object with the key six_questions or questions")
     questions = []
     for number, entry in enumerate(entries):
         entry = {"prompt": entry} if isinstance(entry, str) else entry
-        prompt = entry.get("prompt", entry.get("question")) if isinstance(entry, dict) else None
+        prompt = entry.get("prompt") if isinstance(entry, dict) else None
         if not isinstance(prompt, str) or not prompt.strip():
             raise DataError(f"{path}: question {number + 1} has no text under `prompt`")
         language = entry.get("language") or ("zh" if any("一" <= letter <= "鿿" for letter in prompt) else "en")
-        questions.append({"kind": str(entry.get("kind", "")), "language": str(language), "prompt": prompt})
+        kind = entry.get("kind", entry.get("name", ""))
+        question = {"kind": str(kind), "language": str(language), "prompt": prompt}
+        questions.append(question | ({"expect": str(entry["expect"])} if "expect" in entry else {}))
     return questions
 
 
 # ---- scores ----------------------------------------------------------------------------------------------------------
 
 
-def score_rows(tasks: list[Task], replies: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:
+def score_rows(tasks: list[Task], replies: dict[str, Row]) -> list[Row]:
     """One row an item, in the order of the tasks."""
     answered = [task for task in tasks if task.id in replies]
     scores = verifiers.score_many([(task, replies[task.id]["reply"]) for task in answered])
@@ -296,9 +252,9 @@ def score_rows(tasks: list[Task], replies: dict[str, dict[str, Any]]) -> list[di
     return rows
 
 
-def summarise(rows: list[dict[str, Any]], skipped: Skipped, resamples: int, seed: int) -> dict[str, Any]:
+def summarise(rows: list[Row], skipped: Skipped, resamples: int, seed: int) -> dict[str, Any]:
     """`{"skills": {skill: {language: {mean, low, high, n, wording: {...}, level: {...}}}}, "skipped": [...], ...}`."""
-    groups: dict[tuple[str, str], list[dict[str, Any]]] = defaultdict(list)
+    groups: dict[tuple[str, str], list[Row]] = defaultdict(list)
     for row in rows:
         groups[row["skill"], row["language"]].append(row)
     skills: dict[str, dict[str, Any]] = defaultdict(dict)
@@ -326,7 +282,7 @@ def summarise(rows: list[dict[str, Any]], skipped: Skipped, resamples: int, seed
     }
 
 
-def _metrics(scores: dict[str, Any], rows: list[dict[str, Any]], seconds: float) -> dict[str, Any]:
+def _metrics(scores: dict[str, Any], rows: list[Row], seconds: float) -> dict[str, Any]:
     return {
         "items": len(rows),
         "skipped": sum(entry["n"] for entry in scores["skipped"]),
