@@ -16,12 +16,13 @@ from fledge.core.config import Config
 from fledge.corpus.tokens import han_count, kana_hangul_count, latin_count
 
 VERSION = 1
-_ENGLISH = frozenset(
-    "a about after all also an and any are as at be been but by can did do does for from get had has have he her his "
-    "how i if in into is it its like make many may more most must my no not of on one only or other our out over same "
-    "she should so some such than that the their them then there these they this to two up use was we were what when "
-    "where which who why will with would you your".split()
-)
+_ENGLISH_WORDS = """
+a about after all also an and any are as at be been but by can did do does for from get had has have he her his how i if
+in into is it its like make many may more most must my no not of on one only or other our out over same she should so
+some such than that the their them then there these they this to two up use was we were what when where which who why
+will with would you your
+"""
+_ENGLISH = frozenset(_ENGLISH_WORDS.split())
 _WORD = re.compile(r"[a-z]+")
 _CHINESE = {"zh", "wuu", "yue"}
 _NOT_LETTERS = re.compile(r"[\d\W_]+")
@@ -70,10 +71,9 @@ def identify(text: str, config: LanguageConfig) -> tuple[str, float]:
     letters = len(_NOT_LETTERS.sub("", text))
     if letters == 0:
         return "und", 0.0
-    if han > 0 and foreign <= 0.02 * han and (han + latin) >= 0.9 * letters and "zh" in config.keep:
-        # One Han character says about as much as three or four letters.
-        if 3 * han >= latin:
-            return "zh", round((han + latin) / letters, 4)
+    chinese = han > 0 and foreign <= 0.02 * han and (han + latin) >= 0.9 * letters and "zh" in config.keep
+    if chinese and 3 * han >= latin:  # one Han character says about as much as three letters
+        return "zh", round((han + latin) / letters, 4)
     found = scores(text)
     best = max(found, key=lambda name: (found[name], name))
     value = found[best]

@@ -14,7 +14,7 @@ _WORD = re.compile(r"\S+")
 _LATIN_WORD = re.compile(r"[^\W\d_]+(?:['’-][^\W\d_]+)*")
 _HAS_WORD_CHARACTER = re.compile(r"\w")
 _SENTENCE_END = re.compile(r"[.!?…;。！？；]+[\"'”’」』）)]*(?=\s|$|[^\s\d])")
-# A calculation, from its first number to its last: 3+8=11, 6 × 7 = 42. Rules on digits mean lists of numbers, not these.
+# A calculation, from its first number to its last: 3+8=11, 6 × 7 = 42. Rules on digits mean lists of numbers.
 _CALCULATION = re.compile(r"\d[\d.,]*(?:\s*[-+*/×÷=<>≤≥^]\s*\d[\d.,]*)+%?")
 LONGEST = 10  # n-grams that are counted
 _hasher = Hasher()

@@ -279,17 +279,21 @@ LIMITS: dict[str, dict[str, Limits]] = {
 }  # fmt: skip
 
 
+def _defaults() -> dict[str, dict[str, Limits | None]]:
+    return {language: dict(table) for language, table in LIMITS.items()}
+
+
 class RulesConfig(Config):
     """Limits by language and rule. What is given replaces the default of that rule; ``null`` switches a rule off."""
 
-    limits: dict[str, dict[str, Limits | None]] = Field(default_factory=lambda: {k: dict(v) for k, v in LIMITS.items()})
+    limits: dict[str, dict[str, Limits | None]] = Field(default_factory=_defaults)
 
     @field_validator("limits", mode="before")
     @classmethod
     def _over_defaults(cls, given: Any) -> Any:
         if not isinstance(given, dict):
             return given
-        merged: dict[str, dict[str, Any]] = {language: dict(table) for language, table in LIMITS.items()}
+        merged: dict[str, dict[str, Any]] = {**_defaults()}
         for language, table in given.items():
             if not isinstance(table, dict):
                 raise ValueError(f"{language}: expected rules and their limits, found {table!r}")

@@ -40,7 +40,8 @@ def stdlib_files(max_characters: int) -> list[tuple[str, Path]]:
         if not _SKIPPED.intersection(relative.parts) and not relative.name.startswith(("_sysconfigdata", "test_")):
             names.append(relative.as_posix())
     names.sort(key=lambda name: (name != _TOPICS, hashlib.blake2b(name.encode(), digest_size=8).digest()))
-    chosen, total = [], 0
+    chosen: list[tuple[str, Path]] = []
+    total = 0
     for name in names:
         size = (root / name).stat().st_size
         if size == 0 or (size > _LONGEST_FILE and name != _TOPICS):
@@ -76,9 +77,11 @@ def _topics(label: str, tree: ast.Module) -> Iterator[Found]:
     for node in ast.walk(tree):
         if isinstance(node, ast.Dict):
             for key, value in zip(node.keys, node.values, strict=True):
-                if isinstance(key, ast.Constant) and isinstance(value, ast.Constant) and isinstance(value.value, str):
-                    url, title = f"{label}#{key.value}", str(key.value)
-                    yield Found(label, value.lineno, "text", value.value.strip(), url=url, meta={"title": title})
+                if not isinstance(key, ast.Constant) or not isinstance(value, ast.Constant):
+                    continue
+                if isinstance(key.value, str) and isinstance(value.value, str):
+                    url, meta = f"{label}#{key.value}", {"title": key.value}
+                    yield Found(label, value.lineno, "text", value.value.strip(), url=url, meta=meta)
 
 
 def _documentation(name: str, tree: ast.Module) -> Iterator[str]:

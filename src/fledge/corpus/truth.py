@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter, defaultdict
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +20,14 @@ DEFECTS = (
     "exact_duplicate", "near_duplicate", "keyword_spam", "mojibake", "wrong_language", "personal_data", "toxic",
     "leaked_test",
 )  # fmt: skip
-_DUPLICATES = {"exact_duplicate", "near_duplicate"}
+_DUPLICATES = ("exact_duplicate", "near_duplicate")
 _BY_STAGE = {
     "damage": "mojibake", "language": "wrong_language", "personal": "personal_data", "toxic": "toxic",
     "contamination": "leaked_test", "duplicates": "duplicate",
 }  # fmt: skip
 _REPETITION = ("unique_", "top_", "duplicate_", "entropy")
+_EXAMPLES = 3
+Row = dict[str, Any]
 
 
 def detector(stage: str, rule: str) -> str | None:
@@ -37,38 +40,37 @@ def detector(stage: str, rule: str) -> str | None:
 
 
 def truth_report(path: Path, corpus: Path) -> dict[str, Any]:
-    """Per defect and language: planted, found (by its own detector), removed (by any), recall, precision; clean pages lost.
+    """Per defect and language: planted, found (by its own detector), removed (by any), recall, precision.
 
     A planted duplicate counts as found when it or its original left as a duplicate: the survivor is ours to choose.
-    Raises `DataError` where truth and corpus name no common URL.
+    Clean pages that were lost are listed by rule. Raises `DataError` where truth and corpus name no common URL.
     """
-    truth = _truth(path)
-    dropped = {row["url"]: row for row in rows(corpus / "ledger") if row["url"] in truth}
-    kept = {row["url"] for row in rows(corpus / "documents", ["url"])} & truth.keys()
-    if not dropped and not kept:
+    judge = _Judge(_read(path))
+    judge.dropped = {row["url"]: row for row in rows(corpus / "ledger") if row["url"] in judge.truth}
+    kept = {row["url"] for row in rows(corpus / "documents", ["url"])} & judge.truth.keys()
+    if not judge.dropped and not kept:
         raise DataError(f"{path}: none of its URLs is in the corpus; is it the truth of these inputs?")
-    groups = _groups(truth)
-    table: dict[str, dict[str, Counter[str]]] = defaultdict(lambda: defaultdict(Counter))
-    for url, row in truth.items():
-        _judge(url, row, dropped.get(url), groups, dropped, table)
-    by_url = {url for url in truth if url in kept or url in dropped}
-    report = {
-        "pages": len(truth), "missing": len(truth) - len(by_url), "extracted_alike": _alike(truth, corpus),
+    for url in judge.truth:
+        judge.count(url)
+    table = judge.table
+    return {
+        "pages": len(judge.truth),
+        "missing": len(judge.truth.keys() - judge.dropped.keys() - kept),
+        "words_extracted": _extracted(judge.truth, corpus),
         "defects": {d: {la: _rates(c) for la, c in sorted(table[d].items())} for d in DEFECTS if d in table},
         "clean": {la: _rates(c) for la, c in sorted(table["clean"].items())},
-        "clean_lost": _lost(truth, dropped, groups),
-    }  # fmt: skip
-    report["summary"] = _summary(table)
-    return report
+        "clean_lost": judge.lost,
+        "summary": {name: _overall(table[name]) for name in (*DEFECTS, "clean") if name in table},
+    }
 
 
-def _truth(path: Path) -> dict[str, dict[str, Any]]:
-    found: dict[str, dict[str, Any]] = {}
+def _read(path: Path) -> dict[str, Row]:
+    found: dict[str, Row] = {}
     with path.open(encoding="utf-8") as file:
         for number, line in enumerate(file, 1):
             try:
                 row = json.loads(line)
-                found[row["url"]] = row
+                found[row["url"]] = {"language": row["language"], "duplicate_of": None, **row}
                 known = row["defect"] is None or row["defect"] in DEFECTS
             except (ValueError, KeyError, TypeError) as error:
                 raise DataError(f"{path}:{number}: not a row of truth (url, language, defect): {error!r}") from None
@@ -77,51 +79,55 @@ def _truth(path: Path) -> dict[str, dict[str, Any]]:
     return found
 
 
-def _groups(truth: dict[str, dict[str, Any]]) -> dict[str, str]:
-    """URL -> the original that it is a copy of (itself where it is none)."""
+@dataclass
+class _Judge:
+    """Counts pages of the truth, by defect and language."""
 
-    def root(url: str) -> str:
+    truth: dict[str, Row]
+    dropped: dict[str, Row] = field(default_factory=dict)
+    table: dict[str, dict[str, Counter[str]]] = field(default_factory=lambda: defaultdict(lambda: defaultdict(Counter)))
+    lost: dict[str, Row] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.group = {url: self._original(url) for url in self.truth}
+        self.size = Counter(self.group.values())
+
+    def _original(self, url: str) -> str:
         seen = {url}
-        while (above := truth.get(url, {}).get("duplicate_of")) and above not in seen:
+        while (above := self.truth.get(url, {}).get("duplicate_of")) and above not in seen:
             seen.add(above)
             url = above
         return url
 
-    return {url: root(url) for url in truth}
+    def count(self, url: str) -> None:
+        row, drop = self.truth[url], self.dropped.get(url)
+        language, defect = row["language"], row["defect"]
+        accused = detector(drop["stage"], drop["rule"]) if drop else None
+        twin = accused == "duplicate" and self.size[self.group[url]] > 1
+        if defect is None:
+            lost = drop is not None and not twin
+            self.table["clean"][language].update(planted=1, lost=lost)
+            if lost:
+                self._note(url, row)
+        else:
+            found = accused == defect
+            if defect in _DUPLICATES:
+                original = self.dropped.get(row["duplicate_of"])
+                found = accused == "duplicate" or (original is not None and original["stage"] == "duplicates")
+            self.table[defect][language].update(planted=1, found=found, removed=found or drop is not None)
+        if accused == "duplicate":
+            for name in _DUPLICATES:
+                self.table[name][language].update(accused=1, right=twin)
+        elif accused is not None:
+            self.table[accused][language].update(accused=1, right=accused == defect)
 
-
-def _judge(
-    url: str, row: dict[str, Any], drop: dict[str, Any] | None, groups: dict[str, str],
-    dropped: dict[str, dict[str, Any]], table: dict[str, dict[str, Counter[str]]],
-) -> None:  # fmt: skip
-    """Count one page of the truth into the table."""
-    language, defect = row["language"], row["defect"]
-    accused = detector(drop["stage"], drop["rule"]) if drop else None
-    if defect in _DUPLICATES:
-        original = dropped.get(row["duplicate_of"])
-        mine = accused == "duplicate" or (original is not None and original["stage"] == "duplicates")
-        table[defect][language].update(planted=1, found=mine, removed=mine or drop is not None)
-    elif defect is not None:
-        table[defect][language].update(planted=1, found=accused == defect, removed=drop is not None)
-    twin = accused == "duplicate" and any(g == groups[url] and u != url for u, g in _members(groups, url))
-    if defect is None:
-        table["clean"][language].update(planted=1, lost=drop is not None and not twin)
-    if accused == "duplicate":
-        for name in _DUPLICATES:
-            table[name][language].update(accused=1, right=twin)
-    elif accused is not None:
-        table[accused][language].update(accused=1, right=accused == defect)
-
-
-def _members(groups: dict[str, str], url: str) -> list[tuple[str, str]]:
-    """The pages of a page's group. (Built once; the function keeps it beside the groups it was made from.)"""
-    cache: dict[str, list[tuple[str, str]]] = getattr(_members, "cache", {})
-    if getattr(_members, "of", None) is not groups:
-        cache = defaultdict(list)
-        for member, group in groups.items():
-            cache[group].append((member, group))
-        _members.cache, _members.of = cache, groups  # type: ignore[attr-defined]
-    return cache[groups[url]]
+    def _note(self, url: str, row: Row) -> None:
+        drop = self.dropped[url]
+        entry = self.lost.setdefault(f"{drop['stage']}.{drop['rule']}", {"count": 0, "examples": []})
+        entry["count"] += 1
+        if len(entry["examples"]) < _EXAMPLES:
+            shown = {"url": url, "kind": row.get("kind"), "value": drop["value"], "excerpt": drop["excerpt"]}
+            entry["examples"].append(shown)
 
 
 def _rates(counts: Counter[str]) -> dict[str, Any]:
@@ -135,40 +141,21 @@ def _rates(counts: Counter[str]) -> dict[str, Any]:
     return result
 
 
-def _summary(table: dict[str, dict[str, Counter[str]]]) -> dict[str, Any]:
-    result: dict[str, Any] = {}
-    for name in (*DEFECTS, "clean"):
-        if name in table:
-            total: Counter[str] = Counter()
-            for counts in table[name].values():
-                total.update(counts)
-            rates = _rates(total)
-            keys = ("planted", "recall", "removed_rate", "precision", "lost", "false_positive_rate")
-            result[name] = {key: rates[key] for key in keys if key in rates}
-    return result
+def _overall(languages: dict[str, Counter[str]]) -> dict[str, Any]:
+    total: Counter[str] = Counter()
+    for counts in languages.values():
+        total.update(counts)
+    keys = ("planted", "recall", "removed_rate", "precision", "lost", "false_positive_rate")
+    rates = _rates(total)
+    return {key: rates[key] for key in keys if key in rates}
 
 
-def _lost(truth: dict[str, dict[str, Any]], dropped: dict[str, dict[str, Any]], groups: dict[str, str]) -> dict[str, Any]:
-    """Which rules took clean pages, with examples: what to tune."""
-    counts: Counter[str] = Counter()
-    examples: dict[str, list[dict[str, Any]]] = defaultdict(list)
-    for url, row in truth.items():
-        drop = dropped.get(url)
-        if row["defect"] is None and drop and not (drop["stage"] == "duplicates" and len(_members(groups, url)) > 1):
-            name = f"{drop['stage']}.{drop['rule']}"
-            counts[name] += 1
-            if len(examples[name]) < 3:
-                examples[name].append({"url": url, "kind": row.get("kind"), "value": drop["value"], "excerpt": drop["excerpt"]})
-    return {name: {"count": count, "examples": examples[name]} for name, count in counts.most_common()}
-
-
-def _alike(truth: dict[str, dict[str, Any]], corpus: Path) -> float | None:
+def _extracted(truth: dict[str, Row], corpus: Path) -> float | None:
     """Mean share of the words of clean pages' true text that arrived in the document."""
     shares = []
     for row in rows(corpus / "documents", ["url", "text"]):
         true = truth.get(row["url"])
         if true and true["defect"] is None and true.get("text"):
             wanted = Counter(true["text"].split())
-            found = wanted & Counter(row["text"].split())
-            shares.append(sum(found.values()) / max(1, sum(wanted.values())))
+            shares.append(sum((wanted & Counter(row["text"].split())).values()) / max(1, sum(wanted.values())))
     return round(sum(shares) / len(shares), 4) if shares else None

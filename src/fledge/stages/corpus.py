@@ -15,8 +15,16 @@ from typing import Any
 from pydantic import Field
 
 from fledge.core.artefact import Work, produce, write_json
+from fledge.core.bench import Bench
 from fledge.core.progress import progress
 from fledge.corpus.chain import ChainConfig
+
+# What a page and a byte of text cost on one core, and how large pages are: for the forecast before anything is read.
+_SECONDS_PER_PAGE = 2.0e-3
+_SECONDS_PER_BYTE = 1.2e-6
+_BYTES_PER_PAGE = 1_100
+_WARC_BYTES_PER_PAGE = 6_500
+_UNPACKED = 4.0
 
 
 class Config(ChainConfig):
@@ -45,6 +53,33 @@ def run(config: Config, out: Path, redo: bool = False) -> Path:
         if not work.done:
             _make(config, inputs, work)
     return out
+
+
+def estimate(config: Config, bench: Bench) -> dict[str, Any]:
+    """Seconds and size: from the inputs where they are there, else from what is planned to make them."""
+    from fledge.core.errors import ConfigError
+    from fledge.corpus.inputs import discover
+
+    size, documents = 0.0, 0.0
+    for name in config.inputs:
+        pages = bench.fact(name, "pages")
+        if pages is not None:
+            size, documents = size + pages * _BYTES_PER_PAGE, documents + pages
+            continue
+        try:
+            found = discover([name], config.read.stdlib_characters)
+        except ConfigError:
+            continue  # not there yet, and its maker says nothing of it
+        for shard in found.shards:
+            for part in shard.parts:
+                inside = part.path.stat().st_size * (_UNPACKED if part.path.suffix in (".gz", ".zst") else 1.0)
+                pages = inside / _WARC_BYTES_PER_PAGE if part.format == "warc" else max(1.0, inside / 5000)
+                size += pages * _BYTES_PER_PAGE if part.format == "warc" else inside
+                documents += pages
+    if not documents:
+        return {}
+    seconds = 1.0 + (documents * _SECONDS_PER_PAGE + size * _SECONDS_PER_BYTE) / config.workers
+    return {"documents": int(documents), "bytes": int(size), "seconds": seconds}
 
 
 def _whole(name: str, files: list[Path]) -> Path | list[Path]:
