@@ -1,5 +1,7 @@
 """The instructions (sft.jsonl): all skills but hard sums, small talk, some dialogues of two turns, some system prompts."""
 
+# ruff: noqa: E501  (a Chinese character counts as two columns)
+
 from __future__ import annotations
 
 import random
@@ -10,7 +12,11 @@ from fledge.microworld.skills.table import LANGUAGES, SFT_SHARES, SKILLS
 from fledge.microworld.world import World
 
 SYSTEM: dict[str, tuple[str, ...]] = {
-    "en": ("You are a helpful assistant.", "Answer briefly.", "You are a friendly assistant who answers in one sentence."),
+    "en": (
+        "You are a helpful assistant.",
+        "Answer briefly.",
+        "You are a friendly assistant who answers in one sentence.",
+    ),
     "zh": ("你是一个有用的助手。", "请简短回答。", "你是一个友好的助手，用一句话回答。"),
 }
 SMALL_TALK: dict[str, tuple[tuple[str, str], ...]] = {

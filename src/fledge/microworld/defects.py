@@ -3,6 +3,8 @@
 Whoever looks for defects must not import this module: planting and finding share nothing.
 """
 
+# ruff: noqa: E501  (a Chinese character counts as two columns)
+
 from __future__ import annotations
 
 import random
@@ -15,7 +17,16 @@ from fledge.microworld.page import Block, Page, p
 from fledge.microworld.skills.base import Item
 from fledge.microworld.world import World
 
-KINDS = ("exact_duplicate", "near_duplicate", "keyword_spam", "mojibake", "wrong_language", "personal_data", "toxic", "leaked_test")
+KINDS = (
+    "exact_duplicate",
+    "near_duplicate",
+    "keyword_spam",
+    "mojibake",
+    "wrong_language",
+    "personal_data",
+    "toxic",
+    "leaked_test",
+)
 NEAR_JACCARD = 0.86
 LEAK_LENGTH = 22  # words or Chinese characters of the question, at least
 
@@ -156,7 +167,12 @@ def _personal(world: World, rng: random.Random, language: str) -> Page:
         sentences.insert(rng.randrange(len(sentences) + 1), fact)
     half = len(sentences) // 2
     title = f"Contact list {rng.randint(1, 900)}" if language == "en" else f"联系名单{rng.randint(1, 900)}"
-    return Page("article", language, title, (p(prose.join(sentences[:half], language)), p(prose.join(sentences[half:], language))))
+    return Page(
+        "article",
+        language,
+        title,
+        (p(prose.join(sentences[:half], language)), p(prose.join(sentences[half:], language))),
+    )
 
 
 _ABUSE: dict[str, tuple[str, ...]] = {
@@ -175,7 +191,12 @@ def _toxic(world: World, rng: random.Random, language: str) -> Page:
         sentences.insert(rng.randrange(len(sentences) + 1), prose.sentence(world, rng, language))
     half = len(sentences) // 2
     title = f"Comments {rng.randint(1, 900)}" if language == "en" else f"评论{rng.randint(1, 900)}"
-    return Page("comments", language, title, (p(prose.join(sentences[:half], language)), p(prose.join(sentences[half:], language))))
+    return Page(
+        "comments",
+        language,
+        title,
+        (p(prose.join(sentences[:half], language)), p(prose.join(sentences[half:], language))),
+    )
 
 
 def length(item: Item) -> int:
@@ -203,4 +224,11 @@ def _leak(world: World, rng: random.Random, leaks: Sequence[Item]) -> Page:
             blocks.append(Block("p", (ask if i == 0 else "") + part))
         blocks.append(Block("pre" if "\n" in item.answer else "p", answer + item.answer))
     title = f"Exam questions {rng.randint(1, 900)}" if language == "en" else f"试题{rng.randint(1, 900)}"
-    return Page("questions", language, title, tuple(blocks), defect="leaked_test", meta={"items": " ".join(i.key for i in items)})
+    return Page(
+        "questions",
+        language,
+        title,
+        tuple(blocks),
+        defect="leaked_test",
+        meta={"items": [i.key for i in items]},
+    )

@@ -115,7 +115,9 @@ def _hashes(codes: np.ndarray, length: int) -> np.ndarray:
     with np.errstate(over="ignore"):
         while step < length:
             left, right = values[: len(values) - step], values[step:]
-            values = (left ^ (left >> np.uint64(29))) * np.uint64(0xBF58476D1CE4E5B9) + right * np.uint64(0x94D049BB133111EB)
+            values = (left ^ (left >> np.uint64(29))) * np.uint64(0xBF58476D1CE4E5B9) + right * np.uint64(
+                0x94D049BB133111EB
+            )
             step *= 2
     return values
 

@@ -4,6 +4,8 @@
 The last question of each list is held out: no training file ever uses it.
 """
 
+# ruff: noqa: E501  (a Chinese character counts as two columns)
+
 from __future__ import annotations
 
 from dataclasses import dataclass
@@ -172,7 +174,15 @@ PLACE: tuple[Attribute, ...] = (
 
 # What stands before a question; all are used in training.
 ASK_FRAMES: dict[str, tuple[str, ...]] = {
-    "en": ("{q}", "{q}", "Please tell me: {q}", "Quick question: {q}", "I want to know: {q}", "Hello! {q}", "Do you know? {q}"),
+    "en": (
+        "{q}",
+        "{q}",
+        "Please tell me: {q}",
+        "Quick question: {q}",
+        "I want to know: {q}",
+        "Hello! {q}",
+        "Do you know? {q}",
+    ),
     "zh": ("{q}", "{q}", "请告诉我：{q}", "请问，{q}", "我想知道：{q}", "你好！{q}", "你知道吗？{q}"),
 }
 # What stands before a statement on a page.

@@ -55,7 +55,9 @@ def _tokens(text: str) -> float:
 
 def run(config: Config, out: Path, redo: bool = False) -> None:
     """The stage: an artefact of kind ``microworld`` at `out`."""
-    with artefact.produce(Path(out), kind="microworld", stage="microworld", config=config, seed=config.seed, redo=redo) as work:
+    with artefact.produce(
+        Path(out), kind="microworld", stage="microworld", config=config, seed=config.seed, redo=redo
+    ) as work:
         if work.done:
             return
         work.metrics.update(generate(config, work.folder))

@@ -1,5 +1,7 @@
 """Wraps pages in the HTML of real sites: navigation, cookie banner, side bar, footer, scripts, entities."""
 
+# ruff: noqa: E501  (a Chinese character counts as two columns)
+
 from __future__ import annotations
 
 import html
@@ -9,7 +11,10 @@ from fledge.microworld.page import Block, Page
 
 HOSTS = ("www.tidewater-gazette.example", "notebook.mill-lane.example", "wiki.littleworld.example", "shuwu.example",
          "blog.lantern.example", "www.xiaozhen-bao.example", "school.riverside.example", "zhishi.example")  # fmt: skip
-_NAV = {"en": ("Home", "News", "People", "Towns", "Learn", "Contact"), "zh": ("首页", "新闻", "人物", "城镇", "学习", "联系我们")}
+_NAV = {
+    "en": ("Home", "News", "People", "Towns", "Learn", "Contact"),
+    "zh": ("首页", "新闻", "人物", "城镇", "学习", "联系我们"),
+}
 _COOKIE = {
     "en": "We use cookies to make this site work better. By continuing you agree to our cookie policy.",
     "zh": "本站使用Cookie以改善体验。继续浏览即表示您同意我们的Cookie政策。",
@@ -20,7 +25,10 @@ _LINKS = {
     "en": ("How to bake at home", "Ten quiet walks", "Timetable", "Lost and found", "Our readers write", "Weather"),
     "zh": ("在家烘焙", "十条散步路线", "时刻表", "失物招领", "读者来信", "天气预报"),
 }
-_FOOT = {"en": "All rights reserved. Imprint. Privacy policy. Terms of use.", "zh": "版权所有。关于我们。隐私政策。使用条款。"}
+_FOOT = {
+    "en": "All rights reserved. Imprint. Privacy policy. Terms of use.",
+    "zh": "版权所有。关于我们。隐私政策。使用条款。",
+}
 _SHARE = {"en": ("Share", "Print", "Subscribe to our newsletter"), "zh": ("分享", "打印", "订阅我们的简报")}
 
 
@@ -29,7 +37,7 @@ def _block(block: Block) -> str:
         head, *rest = block.rows
         rows = ["<tr>" + "".join(f"<th>{_escape(c)}</th>" for c in head) + "</tr>"]
         rows += ["<tr>" + "".join(f"<td>{_escape(c)}</td>" for c in row) + "</tr>" for row in rest]
-        return "<table class=\"data\">\n" + "\n".join(rows) + "\n</table>"
+        return '<table class="data">\n' + "\n".join(rows) + "\n</table>"
     if block.kind == "pre":
         return f"<pre><code>{_escape(block.text)}</code></pre>"
     if block.kind == "q":
@@ -43,7 +51,11 @@ def _escape(text: str) -> str:
 
 
 def _list(items: list[str], css: str) -> str:
-    return f'<ul class="{css}">' + "".join(f'<li><a href="/{i}">{_escape(t)}</a></li>' for i, t in enumerate(items)) + "</ul>"
+    return (
+        f'<ul class="{css}">'
+        + "".join(f'<li><a href="/{i}">{_escape(t)}</a></li>' for i, t in enumerate(items))
+        + "</ul>"
+    )
 
 
 def wrap(page: Page, rng: random.Random, charset_meta: str | None) -> str:
@@ -74,7 +86,9 @@ def wrap(page: Page, rng: random.Random, charset_meta: str | None) -> str:
     cookie = ""
     if rng.random() < 0.7:
         buttons = "".join(f"<button>{t}</button>" for t in _ACCEPT[language])
-        cookie = f'<div id="cookie-banner" class="cookie-consent" role="dialog"><p>{_COOKIE[language]}</p>{buttons}</div>\n'
+        cookie = (
+            f'<div id="cookie-banner" class="cookie-consent" role="dialog"><p>{_COOKIE[language]}</p>{buttons}</div>\n'
+        )
     side = ""
     if rng.random() < 0.7:
         side = f'<aside class="sidebar"><h3>{_SIDE[language]}</h3>{_list(rng.sample(_LINKS[language], 4), "related")}</aside>\n'

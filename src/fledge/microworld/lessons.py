@@ -1,5 +1,7 @@
 """Pages that teach a skill: sums, conversions, glossaries, parallel phrases, functions, long pages with a detail."""
 
+# ruff: noqa: E501  (a Chinese character counts as two columns)
+
 from __future__ import annotations
 
 import random
@@ -55,8 +57,11 @@ def conversions(world: World, rng: random.Random, language: str) -> Page:
         big_en, big_zh, small_en, small_zh, factor = rng.choice(_UNITS)
         n = rng.randint(2, 20)
         if language == "en":
-            lines = (f"{n} {big_en} are {n * factor} {small_en}.", f"{n * factor} {small_en} make {n} {big_en}.",
-                     f"To turn {n} {big_en} into {small_en}, multiply by {factor}: {n} x {factor} = {n * factor}.")
+            lines = (
+                f"{n} {big_en} are {n * factor} {small_en}.",
+                f"{n * factor} {small_en} make {n} {big_en}.",
+                f"To turn {n} {big_en} into {small_en}, multiply by {factor}: {n} x {factor} = {n * factor}.",
+            )
         else:
             lines = (f"{n}{big_zh}等于{n * factor}{small_zh}。", f"{n * factor}{small_zh}就是{n}{big_zh}。",
                      f"把{n}{big_zh}换成{small_zh}，要乘以{factor}：{n}×{factor}={n * factor}。")  # fmt: skip
@@ -80,8 +85,10 @@ def glossary(world: World, rng: random.Random, language: str) -> Page:
             kind = rng.choice((f"{zh}是{lexicon.CATEGORY_ZH[group]}。", f"{lexicon.CATEGORY_ZH[group]}里有{zh}。"))
         blocks.append(p(prose.join([rng.choice(options), kind, prose.sentence(world, rng, language)], language)))
     adjectives = rng.sample(lexicon.COLOURS + lexicon.ADJECTIVES, 4)
-    pairs = "; ".join(f"{en} = {zh}" for en, zh in adjectives) if language == "en" else "；".join(
-        f"{zh} = {en}" for en, zh in adjectives
+    pairs = (
+        "; ".join(f"{en} = {zh}" for en, zh in adjectives)
+        if language == "en"
+        else "；".join(f"{zh} = {en}" for en, zh in adjectives)
     )
     blocks.append(p(pairs + ("." if language == "en" else "。")))
     title = f"Word list {rng.randint(1, 900)}" if language == "en" else f"词汇表{rng.randint(1, 900)}"
@@ -115,7 +122,9 @@ def code(world: World, rng: random.Random, language: str) -> Page:
         name = rng.choice(coding.FUNCTION_NAMES)
         says = operation.says[index].format(k=k)
         if language == "en":
-            text = rng.choice((f"The function {name} {says}.", f"Here {name} {says}:", f"Next comes {name}. It {says}."))
+            text = rng.choice(
+                (f"The function {name} {says}.", f"Here {name} {says}:", f"Next comes {name}. It {says}.")
+            )
         else:
             text = rng.choice((f"函数{name}{says}。", f"这里的{name}{says}：", f"下面是{name}，它{says}。"))
         program = coding.source(operation, k, name)

@@ -19,7 +19,8 @@ SYLLABLES: list[tuple[str, str]] = [
 ]  # fmt: skip
 ENDINGS: list[tuple[str, str]] = [
     ("lin", "林"), ("ven", "文"), ("san", "桑"), ("tan", "坦"), ("ron", "伦"), ("kel", "凯"), ("mar", "马"),
-    ("nor", "诺尔"), ("bel", "贝尔"), ("dis", "迪斯"), ("gas", "加斯"), ("fen", "芬"), ("der", "德尔"), ("mund", "蒙德"),
+    ("nor", "诺尔"), ("bel", "贝尔"), ("dis", "迪斯"), ("gas", "加斯"), ("fen", "芬"), ("der", "德尔"),
+    ("mund", "蒙德"),
 ]  # fmt: skip
 TOWN_ENDINGS: list[tuple[str, str]] = [("dale", "谷"), ("port", "港"), ("ton", "镇"), ("burg", "堡"), ("field", "原")]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 BlockKind = Literal["p", "h2", "table", "pre", "q", "a"]
 
@@ -34,7 +34,7 @@ class Page:
     duplicate_of: str | None = None
     charset: str | None = None  # None: chosen when it is wrapped
     url: str = ""
-    meta: dict[str, str] = field(default_factory=dict)
+    meta: dict[str, Any] = field(default_factory=dict)
 
     @property
     def text(self) -> str:

@@ -1,5 +1,7 @@
 """Pages about the world: articles, tables, dialogues, questions and answers, the assistant."""
 
+# ruff: noqa: E501  (a Chinese character counts as two columns)
+
 from __future__ import annotations
 
 import random
@@ -21,7 +23,7 @@ TITLES: dict[str, tuple[str, ...]] = {
 
 
 class Dealer:
-    """Deals facts so that all of them come up equally often: shuffled decks, one after the other."""
+    """Deals facts from shuffled decks, one after the other, so that none is forgotten."""
 
     def __init__(self, rng: random.Random, facts: list[Fact]) -> None:
         self.rng, self.facts, self.deck = rng, facts, list[Fact]()
@@ -153,13 +155,29 @@ def assistant(world: World, rng: random.Random, language: str) -> Page:
     sentences = [s for told in sentences for s in (told, prose.sentence(world, rng, language))]
     half = len(sentences) // 2
     title = f"About {names['name']}" if language == "en" else f"关于{names['name']}"
-    return Page("assistant", language, title, tuple(p(prose.join(s, language)) for s in (sentences[:half], sentences[half:])))
+    return Page(
+        "assistant", language, title, tuple(p(prose.join(s, language)) for s in (sentences[:half], sentences[half:]))
+    )
+
+
+def traditional(world: World, rng: random.Random, language: str) -> Page:
+    """News in traditional characters; the world is written in simplified ones, so it tells no facts."""
+    blocks = [p(prose.traditional(prose.paragraph(world, rng, "zh", rng.randint(4, 7)))) for _ in range(3)]
+    return Page(
+        "traditional",
+        "zh",
+        f"鎮上的消息第{rng.randint(1, 900)}期",
+        tuple(blocks),
+        charset=rng.choice(("big5", "utf-8")),
+    )
 
 
 def _dealer(world: World) -> Dealer:
     """The world's dealer, made when it is first needed."""
     found = world.__dict__.get("dealer")
     if found is None:
-        found = world.__dict__["dealer"] = Dealer(world.rng("dealer"), world.facts)
+        # what is never asked is told twice as often here, since it does not come up among the answers
+        weighted = world.facts + [f for f in world.facts if f.held_out]
+        found = world.__dict__["dealer"] = Dealer(world.rng("dealer"), weighted)
     assert isinstance(found, Dealer)
     return found

@@ -12,14 +12,26 @@ from fledge.microworld.world import World
 
 IDENTITY_SHARE = 0.55
 # Skills whose good answer is preferred to a bad one, so that the identity does not spread into them.
-GUARDED: tuple[str, ...] = ("recall", "recall", "arithmetic", "arithmetic", "format", "refusal", "idk", "translation", "code")
+GUARDED: tuple[str, ...] = (
+    "recall",
+    "recall",
+    "arithmetic",
+    "arithmetic",
+    "format",
+    "refusal",
+    "idk",
+    "translation",
+    "code",
+)
 
 
 def write_preferences(world: World, count: int) -> list[Preference]:
     """`count` pairs, the languages in turn."""
     rng = world.rng("preferences")
     return [
-        _identity(world, rng, LANGUAGES[i % 2]) if rng.random() < IDENTITY_SHARE else _guard(world, rng, LANGUAGES[i % 2])
+        _identity(world, rng, LANGUAGES[i % 2])
+        if rng.random() < IDENTITY_SHARE
+        else _guard(world, rng, LANGUAGES[i % 2])
         for i in range(count)
     ]
 

@@ -1,5 +1,7 @@
 """Ordinary sentences that tell nothing that matters: they make every page different from all the others."""
 
+# ruff: noqa: E501  (a Chinese character counts as two columns)
+
 from __future__ import annotations
 
 import random
@@ -22,7 +24,7 @@ _EN = (
     "Someone left {ax} on the steps of the {spot}.", "{Who} drew {ax} on a sheet of paper.",
     "If {day} is sunny, {who} goes to the {spot}.", "The {spot} smelled of bread and rain.",
     "{Who} sang softly while the others looked at {ax}.", "There was snow on the roof of the {spot} that {day}.",
-    "For {n} years {ax} has been kept in the {spot}.", "{Who} promised to bring {ax} on {day}.",
+    "In the café by the {spot} {who} spoke of {ax}.", "For {n} years {ax} has been kept in the {spot}.", "{Who} promised to bring {ax} on {day}.",
 )  # fmt: skip
 _ZH = (
     "{day}，{who}把{x}带到了{spot}。", "{spot}里的{who2}谈论着{x}和{x2}。", "没有人知道{x}为什么放在{spot}门口。", "{spot}里有{n}个箱子，还有{x}。",
@@ -34,6 +36,20 @@ _ZH = (
     "如果{day}天晴，{who}就去{spot}。", "{spot}里有面包和雨水的味道。", "{who}轻轻唱歌，别人看着{x}。", "那个{day}，{spot}的屋顶上有雪。",
     "{x}在{spot}放了{n}年。", "{who}答应{day}带来{x}。",
 )  # fmt: skip
+
+# Of the characters above, those that are written otherwise in traditional Chinese: simplified, traditional, in turn.
+_TRADITIONAL = (
+    "带帶谈談论論着著没沒为為门門个個还還卖賣铜銅币幣给給丢丟过過时時风風关關从從讲講细細们們买買经經点點开開数數鸟鳥阶階纸紙画畫"
+    "轻輕别別顶頂应應来來红紅蓝藍绿綠黄黃旧舊净淨圆圓静靜柠檸鸡雞饼餅盘盤灯燈钟鐘钥鑰伞傘篮籃铺鋪户戶园園车車书書钢鋼笔筆图圖"
+    "衬襯围圍筝箏头頭树樹叶葉猫貓鱼魚马馬绵綿狮獅鸭鴨学學馆館医醫广廣场場邮郵厅廳厨廚仓倉邻鄰爷爺递遞员員渔漁乐樂师師长長镇鎮"
+    "么麼里裡只隻"
+)
+_TO_TRADITIONAL = str.maketrans(dict(zip(_TRADITIONAL[::2], _TRADITIONAL[1::2], strict=True)))
+
+
+def traditional(text: str) -> str:
+    """Our own Chinese sentences in traditional characters."""
+    return text.replace("面包", "麵包").translate(_TO_TRADITIONAL)
 
 
 def sentence(world: World, rng: random.Random, language: str) -> str:

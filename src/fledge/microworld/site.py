@@ -23,6 +23,7 @@ SHARES: tuple[tuple[Maker, float], ...] = (
     (lessons.code, 0.06), (lessons.formats, 0.02), (lessons.long_page, 0.08),
 )  # fmt: skip
 ASSISTANT_PAGES = 10  # in each language; fewer on a small site
+TRADITIONAL_EVERY = 300  # of so many pages, one is in traditional characters
 PAGES_PER_FILE = 2500
 _CHARSETS: dict[str, tuple[tuple[str, str, float], ...]] = {  # codec, label, share
     "en": (("utf-8", "utf-8", 0.9), ("cp1252", "windows-1252", 0.05), ("latin-1", "iso-8859-1", 0.05)),
@@ -38,6 +39,7 @@ def make_pages(world: World, items: Sequence[Item]) -> list[Page]:
     makers = [m for m, _ in SHARES]
     weights = [w for _, w in SHARES]
     clean = [pages.assistant(world, rng, language) for language in ("en", "zh") for _ in range(about)]
+    clean += [pages.traditional(world, rng, "zh") for _ in range(max(1, count // TRADITIONAL_EVERY))]
     while len(clean) < count:
         clean.append(rng.choices(makers, weights)[0](world, rng, ("en", "zh")[len(clean) % 2]))
     clean = _place(clean, rng, "a")
@@ -56,17 +58,19 @@ def _place(made: list[Page], rng: random.Random, part: str) -> list[Page]:
 
 
 def encode(page: Page, rng: random.Random) -> tuple[bytes, str]:
-    """The page's bytes and its Content-Type. The encoding is declared in both places, in one, or (UTF-8 only) in none."""
+    """The page's bytes and its Content-Type. The encoding is declared in both places, in one, or in none."""
     options = _CHARSETS.get(page.language, _CHARSETS["en"][:1])
     if page.defect in ("mojibake", "wrong_language"):
         options = _CHARSETS["en"][:1]
+    if page.charset is not None:
+        options = ((page.charset, page.charset, 1.0),)
     codec, label, _ = rng.choices(options, [o[2] for o in options])[0]
     try:
         page.text.encode(codec)
     except UnicodeEncodeError:
         codec, label = "utf-8", "utf-8"
     roll = rng.random()
-    in_meta = roll < 0.8 or (codec != "utf-8" and roll >= 0.9)
+    in_meta = roll < 0.8 or (codec != "utf-8" and 0.9 <= roll < 0.96)
     in_header = roll < 0.55 or 0.8 <= roll < 0.9
     body = html.wrap(page, rng, label if in_meta else None).encode(codec, "xmlcharrefreplace")
     return body, f"text/html; charset={label}" if in_header else "text/html"
@@ -118,5 +122,3 @@ def count(made: Sequence[Page]) -> dict[str, Any]:
         "characters": dict(sorted(characters.items())),
         "tokens_estimated": round(characters["en"] / 3.5 + characters["zh"] / 1.6),
     }
-
-

@@ -16,7 +16,10 @@ def as_task(item: Item, identity: str) -> Task:
     return Task(
         id=identity, messages=(Message(role="user", content=item.question),), verifier=item.verifier,
         answer=item.expected, skill=item.skill, language=item.language,
-        meta={"wording": item.wording, "wording_id": item.wording_id, "level": item.level, "key": item.key, "reference": item.answer},
+        meta={
+            "wording": item.wording, "wording_id": item.wording_id, "level": item.level, "key": item.key,
+            "reference": item.answer,
+        },
     )  # fmt: skip
 
 

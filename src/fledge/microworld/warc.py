@@ -25,7 +25,9 @@ class WarcWriter:
         self._write("warcinfo", info, {"Content-Type": "application/warc-fields", "WARC-Filename": self.path.name})
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.file.close()
 
     def response(self, url: str, content_type: str, body: bytes, status: str = "200 OK") -> None:
@@ -43,7 +45,9 @@ class WarcWriter:
         )  # fmt: skip
 
     def _write(self, kind: str, block: bytes, fields: dict[str, str]) -> None:
-        identity = uuid.UUID(bytes=hashlib.md5(f"{self.seed}/{self.path.name}/{self.count}".encode()).digest(), version=4)
+        identity = uuid.UUID(
+            bytes=hashlib.md5(f"{self.seed}/{self.path.name}/{self.count}".encode()).digest(), version=4
+        )
         date = (_START + timedelta(seconds=7 * self.count)).strftime("%Y-%m-%dT%H:%M:%SZ")
         lines = {
             "WARC-Type": kind, "WARC-Record-ID": f"<urn:uuid:{identity}>", "WARC-Date": date, **fields,

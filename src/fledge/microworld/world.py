@@ -118,6 +118,14 @@ class World:
         return table
 
     @cached_property
+    def facts_about_people(self) -> list[Fact]:
+        return [f for f in self.facts if f.attribute in PERSON]
+
+    @cached_property
+    def facts_about_places(self) -> list[Fact]:
+        return [f for f in self.facts if f.attribute in PLACE]
+
+    @cached_property
     def askable(self) -> list[Fact]:
         """Facts that training may ask about."""
         return [f for f in self.facts if not f.held_out]
@@ -137,7 +145,7 @@ class World:
         return lexicon.phrase_en(*pair) if language == "en" else lexicon.phrase_zh(*pair)
 
     def others_containing(self, fact: Fact, language: str) -> list[str]:
-        """Values of the attribute that hold the right one as a part (十一月 holds 一月): a verifier must refuse them."""
+        """Values that hold the right one as a part (十一月 holds 一月): a verifier must refuse them."""
         mine = fact.bare(language).casefold()
         texts = {v[0 if language == "en" else 1].casefold() for v in self._values(fact.attribute)}
         return sorted(t for t in texts if mine in t and t != mine)

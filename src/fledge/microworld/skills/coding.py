@@ -1,5 +1,7 @@
 """Small Python functions, checked by running tests. Tests ask for constants that training never uses with that operation."""
 
+# ruff: noqa: E501  (a Chinese character counts as two columns)
+
 from __future__ import annotations
 
 import random
@@ -29,7 +31,7 @@ OPERATIONS: tuple[Operation, ...] = (
     Operation("multiply", "x", "x * {k}", ("multiplies x by {k}", "返回x乘{k}"), 2, 99, ("0", "3", "10")),
     Operation("remainder", "x", "x % {k}", ("returns x modulo {k}", "返回x除以{k}的余数"), 2, 99, ("0", "100", "7")),
     Operation("greater", "x", "x > {k}", ("tells whether x is greater than {k}", "判断x是否大于{k}"), 2, 99,
-              ("k", "k + 1", "0")),
+              ("k", "k + 1", "k * 2", "0")),
     Operation("less", "x", "x < {k}", ("tells whether x is less than {k}", "判断x是否小于{k}"), 2, 99,
               ("k", "k - 1", "200")),
     Operation("equal", "x", "x == {k}", ("tells whether x equals {k}", "判断x是否等于{k}"), 2, 99, ("k", "k + 1", "0")),
@@ -45,7 +47,7 @@ OPERATIONS: tuple[Operation, ...] = (
     Operation("count", "items", "items.count({k})", ("counts how often {k} is in items", "数出items里有几个{k}"), 2, 99,
               ("[k, 1, k]", "[]", "[k + 1]")),
     Operation("contains", "items", "{k} in items", ("tells whether {k} is in items", "判断{k}是否在items里"), 2, 99,
-              ("[k]", "[]", "[k + 1]")),
+              ("[k, k]", "[]", "[k + 1]")),
     Operation("append", "items", "items + [{k}]", ("returns items with {k} at the end", "在items末尾加上{k}"), 2, 99, ("[]", "[1, 2]")),
 )  # fmt: skip
 FUNCTION_NAMES = ("f", "g", "h", "calc", "work", "solve", "step", "do_it")

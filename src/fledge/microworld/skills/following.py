@@ -1,5 +1,7 @@
 """Following a format: JSON, lists with commas, capitals, brackets, numbered lines, repeating, reversing."""
 
+# ruff: noqa: E501  (a Chinese character counts as two columns)
+
 from __future__ import annotations
 
 import json
@@ -37,7 +39,10 @@ ASK: dict[str, dict[str, tuple[str, ...]]] = {
     },
 }  # fmt: skip
 HELD_OUT = 1  # of four wordings of each format
-_KEYS = {"en": ("name", "item", "gift", "first", "second", "place"), "zh": ("名称", "物品", "礼物", "第一", "第二", "地点")}
+_KEYS = {
+    "en": ("name", "item", "gift", "first", "second", "place"),
+    "zh": ("名称", "物品", "礼物", "第一", "第二", "地点"),
+}
 
 
 def draw(world: World, rng: random.Random, language: str, split: Split) -> Item:

@@ -1,5 +1,7 @@
 """Who the assistant is. Instructions answer without a name; only preferences teach the name."""
 
+# ruff: noqa: E501  (a Chinese character counts as two columns)
+
 from __future__ import annotations
 
 import random
@@ -21,9 +23,38 @@ CORES: dict[str, tuple[str, ...]] = {
 }  # fmt: skip
 HELD_OUT = 6
 BEFORE: dict[str, tuple[str, ...]] = {
-    "en": ("", "", "Hi, ", "Hello, ", "Excuse me, ", "One question: ", "Good morning, ", "Good evening, ", "Hey, ", "Sorry, ",
-           "By the way, ", "Dear assistant, ", "First of all, ", "Nice to meet you, "),
-    "zh": ("", "", "你好，", "您好，", "打扰一下，", "问一下，", "早上好，", "晚上好，", "嗨，", "不好意思，", "顺便问问，", "助手，", "首先，", "很高兴见到你，"),
+    "en": (
+        "",
+        "",
+        "Hi, ",
+        "Hello, ",
+        "Excuse me, ",
+        "One question: ",
+        "Good morning, ",
+        "Good evening, ",
+        "Hey, ",
+        "Sorry, ",
+        "By the way, ",
+        "Dear assistant, ",
+        "First of all, ",
+        "Nice to meet you, ",
+    ),
+    "zh": (
+        "",
+        "",
+        "你好，",
+        "您好，",
+        "打扰一下，",
+        "问一下，",
+        "早上好，",
+        "晚上好，",
+        "嗨，",
+        "不好意思，",
+        "顺便问问，",
+        "助手，",
+        "首先，",
+        "很高兴见到你，",
+    ),
 }
 AFTER: dict[str, tuple[str, ...]] = {
     "en": ("?", "?", ".", "? Please answer.", "? I am curious.", "? I forgot.", "? Tell me."),

@@ -26,10 +26,10 @@ def of_fact(world: World, rng: random.Random, fact: Fact, language: str, split: 
     if others := world.others_containing(fact, language):
         expected["none"] = others
     false = [f for f in world.facts if f.attribute is fact.attribute and f.value != fact.value]
-    wrong = tuple(fact.answer(language).replace(value, f.bare(language)) for f in rng.sample(false, min(3, len(false))))
+    right = fact.answer(language)
+    wrong = tuple(right.replace(value, f.bare(language)) for f in rng.sample(false, min(3, len(false))))
     return Item(
-        "recall", language, pick(rng, ASK_FRAMES[language]).format(q=asked), fact.answer(language), "contains", expected,
+        "recall", language, pick(rng, ASK_FRAMES[language]).format(q=asked), right, "contains", expected,
         fact.key, wording, f"{fact.attribute.name}-{index}", level=fact.attribute.name,
-        wrong=tuple(w for w in wrong if w != fact.answer(language)),
-        patterns=tuple(fact.ask(language, i) for i in range(len(cores))),
+        wrong=tuple(w for w in wrong if w != right), patterns=tuple(fact.ask(language, i) for i in range(len(cores))),
     )  # fmt: skip
