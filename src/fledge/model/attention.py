@@ -140,26 +140,29 @@ class PackedAttention:
     def __init__(self, plan: AttentionPlan, rotary: Rotary, dtype: torch.dtype) -> None:
         self.plan = plan
         self.cos, self.sin = rotary.tables(plan.positions, dtype)
+        scale = rotary.head_dim**-0.5
+        self.scaled = (self.cos * scale, self.sin * scale)
         self.bias = [group.bias.to(dtype)[:, None] for group in plan.groups]  # (B, 1, Q, K)
 
     def __call__(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """q (N, q, d), k and v (N, k, d) -> (N, q, d)."""
-        q, k = rotate(q, self.cos, self.sin), rotate(k, self.cos, self.sin)
-        parts = [_blocks(q, k, v, g, bias) for g, bias in zip(self.plan.groups, self.bias, strict=True)]
+        # the queries' scale goes into their tables: one pass less over (N, q, d)
+        scaled, k = rotate(q, *self.scaled), rotate(k, self.cos, self.sin)
+        parts = [_blocks(scaled, k, v, g, bias) for g, bias in zip(self.plan.groups, self.bias, strict=True)]
         for a, b in self.plan.long:
-            parts.append(_fused(q[a:b], k[a:b], v[a:b]))
+            parts.append(_fused(scaled[a:b], k[a:b], v[a:b]))
         return torch.cat(parts).index_select(0, self.plan.order)
 
 
 def _blocks(q: Tensor, k: Tensor, v: Tensor, group: BlockGroup, bias: Tensor) -> Tensor:
-    """-> (R, q, d) for the group's real query slots."""
+    """Queries already scaled -> (R, q, d) for the group's real query slots."""
     count, size, width = group.shape
     heads, d = q.shape[1:]
     kv = k.shape[1]
     repeat = heads // kv
     # (B, Q, kv, repeat, d) -> (B*kv, repeat*Q, d): query heads of one key head share its keys in one product
     queries = q.index_select(0, group.queries).view(count, size, kv, repeat, d).permute(0, 2, 3, 1, 4)
-    queries = queries.reshape(count * kv, repeat * size, d) * d**-0.5
+    queries = queries.reshape(count * kv, repeat * size, d)
     keys, values = (
         x.index_select(0, group.keys).view(count, width, kv, d).transpose(1, 2).reshape(count * kv, width, d)
         for x in (k, v)
@@ -171,9 +174,9 @@ def _blocks(q: Tensor, k: Tensor, v: Tensor, group: BlockGroup, bias: Tensor) ->
 
 
 def _fused(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """One long causal segment: (T, q, d), (T, k, d) -> (T, q, d)."""
+    """One long causal segment, queries already scaled: (T, q, d), (T, k, d) -> (T, q, d)."""
     q, k, v = (x.transpose(0, 1)[None] for x in (q, k, v))
-    out = F.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=q.shape[1] != k.shape[1])
+    out = F.scaled_dot_product_attention(q, k, v, is_causal=True, scale=1.0, enable_gqa=q.shape[1] != k.shape[1])
     return out[0].transpose(0, 1)
 
 

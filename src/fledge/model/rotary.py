@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 
 class Rotary:
@@ -22,6 +25,22 @@ class Rotary:
         return full_cos.to(dtype), full_sin.to(dtype)
 
 
+class _Rotate(torch.autograd.Function):
+    """A rotation's gradient is the rotation back, so nothing but the tables is kept."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+        ctx.save_for_backward(cos, sin)
+        return torch.addcmul(x * cos, torch.roll(x, x.shape[-1] // 2, -1), sin)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, g: Tensor) -> tuple[Tensor, None, None]:
+        cos, sin = ctx.saved_tensors
+        return torch.addcmul(g * cos, torch.roll(g, g.shape[-1] // 2, -1), sin, value=-1), None, None
+
+
 def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """x (N, heads, d) with tables of (N, 1, d)."""
-    return x * cos + torch.roll(x, x.shape[-1] // 2, -1) * sin
+    """x (N, heads, d) with tables of (N, 1, d), as `Rotary.tables` makes them."""
+    out: Tensor = _Rotate.apply(x, cos, sin)
+    return out
