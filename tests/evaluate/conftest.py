@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from fledge.core.readers import write_jsonl
 from fledge.core.records import Message
 
 
-@pytest.fixture(scope="package", autouse=True)
+@contextmanager
 def one_thread() -> Iterator[None]:
     """The model is tiny: a second thread only waits, and for very long where the machine is busy."""
     import torch
@@ -21,6 +22,12 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> Iterator[None]:
+    with one_thread():
+        yield
 
 
 @pytest.fixture(scope="session")
@@ -65,14 +72,15 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     lengths = [len(row) for row in rows]
     attend = PackedAttention(make_plan(Layout.of(lengths)), Rotary(config.head_dim, config.rope_theta), torch.float32)
     wanted = torch.tensor([flag for row in learnt for flag in row]).nonzero()[:, 0]
-    optimizer = torch.optim.AdamW(decoder.parameters(), lr=5e-3)
-    loss = torch.tensor(9.0)
-    while loss > 0.02:
-        logits = decoder(tokens, attend)[wanted - 1] @ decoder.output_weight.T
-        loss = torch.nn.functional.cross_entropy(logits, tokens[wanted])
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
+    with one_thread():
+        optimizer = torch.optim.AdamW(decoder.parameters(), lr=5e-3)
+        loss = torch.tensor(9.0)
+        while loss > 0.02:
+            logits = decoder(tokens, attend)[wanted - 1] @ decoder.output_weight.T
+            loss = torch.nn.functional.cross_entropy(logits, tokens[wanted])
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
     folder = tmp_path_factory.mktemp("model") / "parrot"
     save_decoder(decoder, folder, {"eos_token_id": tokenizer.im_end})
     tokenizer.save(folder)

@@ -10,6 +10,7 @@ import pytest
 from evaluate_items import ITEMS, make_task
 
 from fledge.core.artefact import read_manifest
+from fledge.core.bench import Bench
 from fledge.core.errors import ConfigError, DataError
 from fledge.core.readers import write_jsonl
 from fledge.core.records import Message
@@ -238,3 +239,12 @@ def test_bad_tasks(tmp_path: Path) -> None:
     path.write_text('{"id": 3\n')
     with pytest.raises(DataError, match=r"t\.jsonl"):
         read()
+
+
+def test_estimate(model: Path, tasks: Path, tmp_path: Path) -> None:
+    config = Config(model=model, tasks=tasks, max_new_tokens=24)
+    found = stage.estimate(config, Bench(seconds=0.1))
+    assert (found["items"], found["tokens"]) == (len(ITEMS), len(ITEMS) * 24)
+    assert 1.5 < found["seconds"] < 30
+    assert stage.estimate(Config(model=tmp_path / "none", tasks=tasks), Bench(measure=False)) == {}
+    assert stage.estimate(Config(model=model, tasks=tmp_path / "none"), Bench(measure=False)) == {}

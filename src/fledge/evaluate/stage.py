@@ -18,17 +18,19 @@ from typing import Any
 from pydantic import Field
 
 from fledge.core.artefact import produce, write_json
+from fledge.core.bench import Bench
 from fledge.core.config import Config as BaseConfig
 from fledge.core.errors import DataError
 from fledge.core.progress import progress
 from fledge.core.readers import read_records, write_jsonl
 from fledge.core.records import Message, Task
-from fledge.evaluate.metrics import estimate
+from fledge.evaluate.metrics import estimate as interval
 from fledge.evaluate.prompts import Style
 from fledge.evaluate.replies import Ask, Writer
 from fledge.reward import sandbox, verifiers
 
 PORTION = 8  # batches between two writes to disk: what an interruption may cost
+TYPICAL = {"chat": 32, "plain": 64}  # tokens of a reply, for the forecast; base models are looked at in slices
 _REPLIES = "replies.jsonl"
 
 
@@ -79,6 +81,21 @@ def run(config: Config, out: Path, redo: bool = False) -> Path:
         (work.folder / _REPLIES).unlink(missing_ok=True)
         work.metrics.update(_metrics(scores, rows, time.monotonic() - started))
     return out
+
+
+def estimate(config: Config, bench: Bench) -> dict[str, Any]:
+    """Items, tokens and seconds. Nothing where the number of tasks or the shape of the model is not known yet."""
+    from fledge.evaluate.forecast import items_of, shape_of, tokens_per_second
+
+    items, shape = items_of(config, bench), shape_of(config, bench)
+    if not items or shape is None:
+        return {}
+    tokens = items * min(config.max_new_tokens, TYPICAL[config.prompt])
+    rate = 2000.0
+    if bench.measure:
+        key = f"evaluate {shape.parameters} {config.batch}"
+        rate = bench.once(key, lambda: tokens_per_second(shape, min(config.batch, items), bench.seconds))
+    return {"items": items, "tokens": tokens, "seconds": 1.5 + items * 0.005 + tokens / rate}
 
 
 # ---- tasks -----------------------------------------------------------------------------------------------------------
@@ -259,14 +276,14 @@ def summarise(rows: list[Row], skipped: Skipped, resamples: int, seed: int) -> d
         groups[row["skill"], row["language"]].append(row)
     skills: dict[str, dict[str, Any]] = defaultdict(dict)
     for (skill, language), members in sorted(groups.items()):
-        entry: dict[str, Any] = estimate([row["score"] for row in members], resamples, seed).plain()
+        entry: dict[str, Any] = interval([row["score"] for row in members], resamples, seed).plain()
         for key in ("wording", "level"):
             parts: dict[str, list[float]] = defaultdict(list)
             for row in members:
                 if row[key] is not None:
                     parts[str(row[key])].append(row["score"])
             if parts:
-                entry[key] = {name: estimate(values, resamples, seed).plain() for name, values in sorted(parts.items())}
+                entry[key] = {name: interval(values, resamples, seed).plain() for name, values in sorted(parts.items())}
         entry["cut"] = sum(row["finish"] == "length" for row in members)
         skills[skill][language] = entry
     counts = Counter((task.skill, task.language, reason) for task, reason in skipped)
