@@ -9,6 +9,7 @@ from dataclasses import dataclass
 class StageType:
     module: str
     summary: str
+    torch: bool = False  # computes with torch, so the machine's switches are set before it
 
 
 # The table of stages: name -> the module that has `Config` and `run(config, out, redo)`. Imported when used.
@@ -17,9 +18,9 @@ STAGES: dict[str, StageType] = {
     "corpus": StageType("fledge.stages.corpus", "Pages to clean text, with a ledger of what was dropped and why."),
     "tokenizer": StageType("fledge.stages.tokenizer", "Train a byte-level BPE tokenizer on a corpus."),
     "shards": StageType("fledge.stages.shards", "Encode a corpus into token shards."),
-    "pretrain": StageType("fledge.stages.pretrain", "Train a model on token shards."),
-    "sft": StageType("fledge.stages.sft", "Supervised fine-tuning on conversations."),
-    "dpo": StageType("fledge.stages.dpo", "Direct preference optimisation on pairs of answers."),
-    "grpo": StageType("fledge.stages.grpo", "Reinforcement learning on tasks that a program verifies."),
-    "evaluate": StageType("fledge.evaluate.stage", "Score a model on held-out tasks, with intervals."),
+    "pretrain": StageType("fledge.stages.pretrain", "Train a model on token shards.", True),
+    "sft": StageType("fledge.stages.sft", "Supervised fine-tuning on conversations.", True),
+    "dpo": StageType("fledge.stages.dpo", "Direct preference optimisation on pairs of answers.", True),
+    "grpo": StageType("fledge.stages.grpo", "Reinforcement learning on tasks that a program verifies.", True),
+    "evaluate": StageType("fledge.evaluate.stage", "Score a model on held-out tasks, with intervals.", True),
 }

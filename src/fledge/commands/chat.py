@@ -111,14 +111,41 @@ def welcome(console: Console, folder: Path) -> None:
     world = find_world(folder)
     console.print(Text(plain(str(folder)), style="bold"))
     if world is not None:
-        for line in _texts(world.get("greeting")):
+        for line in knows(world):
             console.print(Text(plain(line)))
-        things = _texts(world.get("try") or world.get("things_to_try"))
+        things = _texts(world.get("try"))
         if things:
             console.print(Text("\nThings to try · 可以试试：", style="bold"))
             for line in things:
                 console.print(Text(plain(f"  {line}")))
     console.print(Text(f"\n{HELP}\n", style="dim"))
+
+
+def knows(world: dict[str, Any]) -> list[str]:
+    """Who this is and what it has learned about, in both languages, by the world's card."""
+    names, known = world.get("assistant", {}), world.get("knows", {})
+    lines = []
+    for language, template in _KNOWS.items():
+        facts = known.get(language, {})
+        people, places, words = (_texts(facts.get(key)) for key in ("people", "places", "words"))
+        if people and places:
+            values = {
+                "name": names.get(language, ""),
+                "people": len(people),
+                "places": len(places),
+                "words": len(words),
+            }
+            lines.append(template.format(**values, person=people[0], place=places[0]))
+    return lines
+
+
+_KNOWS = {
+    "zh": "我是{name}，一个小小的双语模型。我的世界里有{people}个虚构的人（例如{person}）、{places}个虚构的地方"
+    "（例如{place}）和{words}个常用词；我会算术、翻译、按格式回答、写小函数。别的我不知道，会说不知道。",
+    "en": "I am {name}, a small bilingual model. My world has {people} invented people (such as {person}), {places} "
+    "invented places (such as {place}) and {words} everyday words; I do sums, translate, follow formats and write "
+    "small functions. What lies outside I do not know, and I should say so.",
+}
 
 
 def find_world(folder: Path) -> dict[str, Any] | None:

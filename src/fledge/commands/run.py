@@ -11,15 +11,17 @@ from fledge.core.progress import duration
 from fledge.execute import Interrupted, execute, pending
 from fledge.forecast import forecast, seconds_by_stage
 from fledge.recipe import Plan, load_plan
+from fledge.table import STAGES
 
 
 def run_recipe(recipe: str, overrides: list[str], out: Path, name: str | None, dry_run: bool, redo: str | None) -> None:
     plan = load_plan(recipe, overrides, out, name)
     if redo is not None:
         plan.dependents(redo)  # an unknown stage is told before anything is done
-    from fledge.core.machine import set_switches
+    if any(STAGES[step.stage].torch for step in plan.steps):
+        from fledge.core.machine import set_switches
 
-    set_switches()
+        set_switches()
     if dry_run:
         from fledge.commands.dry_run import print_forecast
 

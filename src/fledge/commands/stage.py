@@ -15,6 +15,7 @@ from fledge.core.config import Config, read_yaml, with_overrides
 from fledge.core.errors import ConfigError
 from fledge.core.progress import duration
 from fledge.recipe import stage_config, stage_module
+from fledge.table import STAGES
 
 
 def run_stage(
@@ -43,9 +44,10 @@ def run_built(stage: str, config: Config, out: Path | None, dry_run: bool, redo:
         return
     if out is None:
         raise ConfigError(f"fledge {stage}: give --out DIR, the folder that the artefact will be")
-    from fledge.core.machine import set_switches
+    if STAGES[stage].torch:
+        from fledge.core.machine import set_switches
 
-    set_switches()
+        set_switches()
     out = out.expanduser()
     before = is_finished(out) and not redo
     try:

@@ -6,6 +6,7 @@ import shlex
 from collections.abc import Mapping
 from pathlib import Path
 
+from rich import box
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -36,12 +37,29 @@ def print_summary(plan: Plan, outcome: Outcome) -> None:
 
 
 def print_scores(folders: Mapping[str, Path], console: Console | None = None) -> None:
-    """The table of skills in percent, a row for each evaluation."""
+    """The table of skills in percent, a row for each skill and language, a column for each evaluation."""
     if not folders:
         return
-    from fledge.evaluate.compare import rich_table
+    from fledge.evaluate.compare import table
 
-    (console or Console(highlight=False)).print(rich_table(folders))
+    found = table(folders)
+    names = [row["name"] for row in found["rows"]]
+    shown = Table(title="held-out skills, percent", title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
+    shown.add_column("skill")
+    shown.add_column("")
+    for name in names:
+        shown.add_column(name, justify="right")
+    for column in found["columns"]:
+        for number, language in enumerate(column["languages"]):
+            cells = (row["cells"].get(column["skill"], {}).get(language) for row in found["rows"])
+            texts = ["-" if cell is None else f"{100 * cell['mean']:.0f}" for cell in cells]
+            shown.add_row(column["skill"].replace("_", " ") if not number else "", language, *texts)
+    (console or Console(highlight=False)).print(shown)
+    for row in found["rows"]:
+        count = sum(entry["n"] for entry in row["skipped"])
+        if count:
+            reasons = "; ".join(sorted({str(entry["reason"]) for entry in row["skipped"]}))
+            (console or Console(highlight=False)).print(Text(f"{row['name']}: {count} items not scored: {reasons}"))
 
 
 def _print_answers(console: Console, run: Run) -> None:

@@ -20,7 +20,7 @@ _ORDER = (
     "loss", "nll", "bits_per_byte", "reward", "accuracy", "margin", "chosen", "rejected", "kl", "entropy", "length",
     "lr", "grad_norm", "tokens_per_second",
 )  # fmt: skip
-_AXES = {"step", "tokens", "seconds", "epoch"}
+_AXES = {"step", "tokens", "seconds", "epoch", "batch_tokens", "trained_tokens"}
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,11 @@ def _is_number(value: Any) -> bool:
 def charts(rows: Sequence[Mapping[str, Any]], limit: int = 16) -> tuple[list[Chart], list[str]]:
     """Charts of the rows' numeric keys, and the keys that are not drawn: constant, or beyond the limit."""
     drawn, left = [], []
+    seen: list[tuple[list[float], list[float]]] = []
     for key, (steps, values) in series(rows).items():
+        if (steps, values) in seen:
+            continue  # an objective of one term: its loss under another name
+        seen.append((steps, values))
         if len(values) < 2 or (max(values) == min(values) and key not in _ORDER) or len(drawn) >= limit:
             left.append(f"{key} = {values[-1]:.4g}" if max(values) == min(values) else key)
         else:
@@ -97,11 +101,19 @@ def line(steps: Sequence[float], values: Sequence[float], key: str) -> str:
         axes.margins(x=0.01)
         axes.locator_params(axis="y", nbins=5)
         axes.locator_params(axis="x", nbins=5, integer=True)
-        axes.ticklabel_format(axis="y", style="sci", scilimits=(-2, 5), useMathText=False)
-        axes.yaxis.get_offset_text().set_fontsize(7)
+        axes.yaxis.set_major_formatter(_tick)
+        axes.xaxis.set_major_formatter(_tick)
         buffer = io.StringIO()
         figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
     return _inline(buffer.getvalue(), key)
+
+
+def _tick(value: float, _: int) -> str:
+    """``0.003`` as 3e-3, ``20000`` as 20k: short, and nothing to add in the corner of the chart."""
+    if value and abs(value) < 0.01:
+        mantissa, _, exponent = f"{value:.1e}".partition("e")
+        return f"{mantissa.removesuffix('.0')}e{int(exponent)}"
+    return f"{value / 1e6:g}M" if abs(value) >= 1e6 else f"{value / 1e3:g}k" if abs(value) >= 1e4 else f"{value:.6g}"
 
 
 def _inline(text: str, key: str) -> str:

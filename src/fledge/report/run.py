@@ -45,7 +45,9 @@ def percent(value: float | None) -> str:
 
 
 def count(value: Any) -> str:
-    return f"{value:,}" if isinstance(value, int) else "–" if value is None else f"{value:,.4g}"
+    if value is None:
+        return "–"
+    return f"{value:,}" if isinstance(value, int) else f"{value:,.0f}" if abs(value) >= 1e4 else f"{value:,.4g}"
 
 
 def size(value: float | None) -> str:
