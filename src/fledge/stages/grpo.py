@@ -118,10 +118,10 @@ class Grpo:
         self.max_new_tokens, self.temperature, self.on_policy = max_new_tokens, temperature, on_policy
 
     def denominators(self, examples: Sequence[Example]) -> dict[str, float]:
-        prompts = [e.segments[0].values for e in examples]
-        samples = sum(values["samples"] for values in prompts)
+        values = [segment.values for e in examples for segment in e.segments]
+        samples = sum(v.get("samples", 0.0) for v in values)
         if self.variant == "dapo":
-            return {"policy": sum(values["sampled"] for values in prompts)}
+            return {"policy": sum(v.get("sampled", 0.0) for v in values)}
         return {"policy": samples * (self.max_new_tokens if self.variant == "dr_grpo" else 1)}
 
     def terms(self, batch: PackedBatch, outputs: Outputs, module: str) -> Terms:

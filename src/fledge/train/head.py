@@ -33,8 +33,8 @@ class _TokenLogp(torch.autograd.Function):
             norm = logits.logsumexp(-1)
             lse[part] = norm
             logp[part] = logits.gather(1, targets[part, None])[:, 0] - norm
-            shares = (logits - norm[:, None]).exp_()
-            entropy[part] = norm - (shares * logits).sum(-1)
+            log_shares = logits.sub_(norm[:, None])
+            entropy[part] = -(log_shares.exp() * log_shares).sum(-1)
         ctx.save_for_backward(hidden, weight, targets, lse, entropy)
         ctx.temperature = temperature
         return logp, entropy

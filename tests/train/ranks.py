@@ -1,0 +1,41 @@
+"""Run under torchrun by test_train_ranks: gradients of every objective on this many ranks, written by rank 0."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+from test_train_gradient import CASES
+
+from fledge.model.config import DecoderConfig
+from fledge.model.decoder import Decoder
+from fledge.train.loop import Loop, LoopConfig
+from fledge.train.mesh import open_mesh
+from fledge.train.optimizer import OptimizerConfig
+from fledge.train.trainee import Trainee
+
+
+def main(out: Path, shape: str) -> None:
+    torch.set_num_threads(1)
+    with open_mesh() as mesh:
+        config = DecoderConfig.model_validate_json(shape)
+        for name, (objective, make) in CASES.items():
+            decoder = Decoder(config)
+            decoder.initialise(0)
+            trainee = Trainee(decoder, OptimizerConfig(lr=1.0), torch.float32, mesh)
+            loop = Loop(LoopConfig(micro_tokens=64), {"policy": trainee}, None, objective, 1, out, "", mesh)  # type: ignore[arg-type]
+            examples = make(True)
+            totals: dict[str, list[float]] = {}
+            denominators = objective.denominators(examples)
+            for micro in loop._micro_batches(examples):
+                loop._accumulate(micro, denominators, totals, 0)
+            row = loop._reduce(totals)
+            grads = {n: p.grad.full_tensor() for n, p in decoder.named_parameters() if p.grad is not None}  # type: ignore[attr-defined]
+            if mesh.first:
+                save_file({**grads, "loss": torch.tensor(row["loss"])}, out / f"{name}.safetensors")
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), sys.argv[2])
