@@ -86,7 +86,7 @@ def line(steps: Sequence[float], values: Sequence[float], key: str) -> str:
     with matplotlib.rc_context(style):
         figure = Figure(figsize=(3.5, 2.05))
         FigureCanvasSVG(figure)
-        axes = figure.add_axes((0.135, 0.125, 0.845, 0.835))
+        axes = figure.add_axes((0.155, 0.125, 0.825, 0.835))
         axes.grid(axis="y", linewidth=0.6)
         axes.spines[["top", "right"]].set_visible(False)
         axes.tick_params(length=0, pad=4)
@@ -113,7 +113,7 @@ def _tick(value: float, _: int) -> str:
     if value and abs(value) < 0.01:
         mantissa, _, exponent = f"{value:.1e}".partition("e")
         return f"{mantissa.removesuffix('.0')}e{int(exponent)}"
-    return f"{value / 1e6:g}M" if abs(value) >= 1e6 else f"{value / 1e3:g}k" if abs(value) >= 1e4 else f"{value:.6g}"
+    return f"{value / 1e6:g}M" if abs(value) >= 1e6 else f"{value / 1e3:g}k" if abs(value) >= 1e4 else f"{value:.5g}"
 
 
 def _inline(text: str, key: str) -> str:

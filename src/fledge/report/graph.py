@@ -6,7 +6,8 @@ from html import escape
 
 from fledge.report.collect import Artefact, Run
 
-BOX_WIDTH, BOX_HEIGHT, GAP_X, GAP_Y, MARGIN = 132, 44, 56, 18, 6
+BOX_WIDTH, BOX_HEIGHT, GAP_X, GAP_Y, MARGIN = 106, 42, 30, 18, 6
+LANE = 12  # height of an arc for each column that it spans
 
 
 def edges(run: Run) -> list[tuple[str, str]]:
@@ -55,8 +56,11 @@ def draw(run: Run) -> str:
     if not grid:
         return ""
     stage = {artefact.name: artefact.stage for artefact in run.artefacts}
+    level = {name: i for i, column in enumerate(grid) for name in column}
     rows = max(len(column) for column in grid)
-    height = rows * (BOX_HEIGHT + GAP_Y) - GAP_Y + 2 * MARGIN
+    longest = max((level[b] - level[a] for a, b in pairs), default=0)
+    arcs = LANE * longest if longest > 1 else 0  # room above and below for what skips columns
+    height = rows * (BOX_HEIGHT + GAP_Y) - GAP_Y + 2 * (MARGIN + arcs)
     place: dict[str, tuple[float, float]] = {}
     for i, column in enumerate(grid):
         top = (height - len(column) * (BOX_HEIGHT + GAP_Y) + GAP_Y) / 2
@@ -64,19 +68,30 @@ def draw(run: Run) -> str:
             place[name] = (MARGIN + i * (BOX_WIDTH + GAP_X), top + j * (BOX_HEIGHT + GAP_Y))
     width = len(grid) * (BOX_WIDTH + GAP_X) - GAP_X + 2 * MARGIN
     parts = [f'<svg viewBox="0 0 {width} {height:.0f}" width="{width}" class="graph" role="img">']
-    for a, b in pairs:
-        x1, y1 = place[a][0] + BOX_WIDTH, place[a][1] + BOX_HEIGHT / 2
-        x2, y2 = place[b][0], place[b][1] + BOX_HEIGHT / 2
-        bend = max(24.0, (x2 - x1) / 2)
-        parts.append(f'<path d="M{x1},{y1:.1f} C{x1 + bend},{y1:.1f} {x2 - bend},{y2:.1f} {x2},{y2:.1f}"/>')
+    parts += [_edge(place[a], place[b], level[b] - level[a], height / 2) for a, b in pairs]
     for name, (x, y) in place.items():
         parts.append(
             f'<g><rect x="{x}" y="{y:.1f}" width="{BOX_WIDTH}" height="{BOX_HEIGHT}" rx="8"/>'
-            f'<text x="{x + 12}" y="{y + 19:.1f}" class="name">{escape(_cut(name))}</text>'
-            f'<text x="{x + 12}" y="{y + 34:.1f}" class="kind">{escape(_cut(stage[name]))}</text></g>'
+            f'<text x="{x + 10}" y="{y + 18:.1f}" class="name">{escape(_cut(name))}</text>'
+            f'<text x="{x + 10}" y="{y + 33:.1f}" class="kind">{escape(_cut(stage[name]))}</text></g>'
         )
     return "".join([*parts, "</svg>"])
 
 
-def _cut(text: str, length: int = 17) -> str:
+def _edge(start: tuple[float, float], end: tuple[float, float], span: int, middle: float) -> str:
+    """To the next column a line from side to side; further, an arc over the boxes between, or under them."""
+    if span <= 1:
+        x1, y1 = start[0] + BOX_WIDTH, start[1] + BOX_HEIGHT / 2
+        x2, y2 = end[0], end[1] + BOX_HEIGHT / 2
+        half = (x2 - x1) / 2
+        return f'<path d="M{x1},{y1:.1f} C{x1 + half},{y1:.1f} {x2 - half},{y2:.1f} {x2},{y2:.1f}"/>'
+    over = end[1] + BOX_HEIGHT / 2 <= middle + 1
+    side = 0 if over else BOX_HEIGHT
+    x1, y1 = start[0] + BOX_WIDTH * 0.7, start[1] + side
+    x2, y2 = end[0] + BOX_WIDTH * 0.3, end[1] + side
+    far = (min(y1, y2) - LANE * span * 1.3) if over else (max(y1, y2) + LANE * span * 1.3)
+    return f'<path d="M{x1:.1f},{y1:.1f} C{x1:.1f},{far:.1f} {x2:.1f},{far:.1f} {x2:.1f},{y2:.1f}"/>'
+
+
+def _cut(text: str, length: int = 13) -> str:
     return text if len(text) <= length else text[: length - 1] + "…"
