@@ -16,6 +16,7 @@ _BOMS = (
 _SEVEN_BIT = ("iso-2022", "hz", "utf-7")
 _META = re.compile(rb"<meta[^>]{0,200}?charset\s*=\s*[\"']?\s*([A-Za-z0-9_:.-]{2,30})", re.IGNORECASE)
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ufeff\ufffe\uffff]")
+_LINKED = 0.4  # a list with a larger share of its text in links is navigation
 _BLANKS = re.compile(r"\n{3,}")
 
 
@@ -115,8 +116,40 @@ def main_text(html: str) -> tuple[str, str]:
     from resiliparse.parse.html import HTMLTree
 
     tree = HTMLTree.parse(html)
+    _keep_prose_lists(tree)
     text = extract_plain_text(tree, main_content=True, alt_texts=False, preserve_formatting=True)
     return text, _title(tree)
+
+
+def _keep_prose_lists(tree: Any) -> None:
+    """Turn bulleted lists that are not lists of links into blocks that begin with a dash.
+
+    Resiliparse takes every ``ul`` for navigation and would drop it from the main content.
+    """
+    if tree.body is None:
+        return
+    for node in tree.body.query_selector_all("ul"):
+        length = len("".join(node.text.split()))
+        linked = sum(len("".join(link.text.split())) for link in node.query_selector_all("a"))
+        if length == 0 or linked > _LINKED * length:
+            continue
+        for item in list(node.child_nodes):
+            if item.tag == "li":
+                block = _renamed(tree, item)
+                block.insert_before(tree.create_text_node("- "), block.first_child)
+        _renamed(tree, node)
+
+
+def _renamed(tree: Any, node: Any) -> Any:
+    """The node as a ``div`` in its place, with what it held and with the attributes that mark boilerplate."""
+    block = tree.create_element("div")
+    for name in ("class", "id", "style", "hidden", "role"):
+        if name in node.attrs:
+            block[name] = node[name]
+    for child in list(node.child_nodes):
+        block.append_child(child)
+    node.parent.replace_child(block, node)
+    return block
 
 
 def _title(tree: Any) -> str:

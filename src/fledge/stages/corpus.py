@@ -42,7 +42,10 @@ def run(config: Config, out: Path, redo: bool = False) -> Path:
     from fledge.corpus.inputs import discover
 
     inputs = discover(list(config.inputs), config.read.stdlib_characters)
-    named: dict[str, Any] = {name: _whole(name, files) for name, files in inputs.files.items()}
+    # By number and not by name: a run may be moved, and its inputs are matched by their content.
+    named: dict[str, Any] = {
+        f"input_{number}": _whole(name, files) for number, (name, files) in enumerate(inputs.files.items())
+    }
     if config.decontaminate:
         named["decontaminate"] = list(config.decontaminate)
     if config.truth:
