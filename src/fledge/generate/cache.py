@@ -7,6 +7,8 @@ filled up, and a bias hides the filling. All memory is taken once, when the coho
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -87,7 +89,7 @@ class Cache:
 
 
 def survivors(keep: Tensor, size: int) -> Tensor:
-    """Indices ``keep`` (increasing, of ``size``) so ordered that each stays in place but the last ones fill the gaps."""
+    """Indices ``keep`` (increasing, of ``size``) in such an order that each stays, but the last ones fill the gaps."""
     count = len(keep)
     stays = torch.zeros(size, dtype=torch.bool, device=keep.device)
     stays[keep] = True
@@ -161,9 +163,7 @@ class StepAttention:
             prefix = (prefix.view(prompts, kv, slots * repeat, -1) + cache.bias).view_as(prefix)
         scores = torch.cat([_from_slots(cache, prefix, prompts, slots, kv, repeat).view(rows, heads, -1), own], -1)
         weights = scores.softmax(-1)
-        shared = _to_slots(
-            cache, weights[..., : cache.width].reshape(rows, kv, repeat, -1), prompts, slots, kv, repeat
-        )
+        shared = _to_slots(cache, weights[..., : cache.width].reshape(rows, kv, repeat, -1), prompts, slots, kv, repeat)
         out = torch.bmm(shared, cache.prompt_v[layer].flatten(0, 1))
         out = _from_slots(cache, out, prompts, slots, kv, repeat).reshape(rows, heads, d)
         own = torch.bmm(weights[..., cache.width :].reshape(rows * kv, repeat, t), own_v)
@@ -189,8 +189,8 @@ def _from_slots(cache: Cache, x: Tensor, prompts: int, slots: int, kv: int, repe
     return x if cache.direct else x[cache.place]
 
 
-def prefill(decoder: Decoder, cache: Cache, rotary: Rotary, prompts: list[list[int]], chunk: int) -> Tensor:
-    """Run the prompts, about ``chunk`` tokens at a time, and fill the cache. -> (P, h), hidden state of the last tokens"""
+def prefill(decoder: Decoder, cache: Cache, rotary: Rotary, prompts: Sequence[Sequence[int]], chunk: int) -> Tensor:
+    """Run the prompts, about ``chunk`` tokens at a time, into the cache. -> (P, h), hidden states of the last tokens"""
     last, first = [], 0
     while first < len(prompts):
         end, tokens = first + 1, len(prompts[first])

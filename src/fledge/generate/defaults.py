@@ -37,13 +37,13 @@ def chat_sampling(generation: Mapping[str, Any], given: Mapping[str, Any]) -> Sa
         if key not in ARGUMENTS:
             near = difflib.get_close_matches(key, ARGUMENTS, n=1, cutoff=0.5)
             hint = "temperature=0 is greedy" if key == "do_sample" else f"did you mean {near[0]!r}?" if near else ""
-            raise ConfigError(
-                f"unknown sampling argument {key!r}" + (f"; {hint}" if hint else "") + f" (known: {', '.join(ARGUMENTS)})"
-            )
+            hint = f"; {hint}" if hint else ""
+            raise ConfigError(f"unknown sampling argument {key!r}{hint} (known: {', '.join(ARGUMENTS)})")
     given = {key: value for key, value in given.items() if value is not None}
     for key, off in _UNSUPPORTED.items():
         if generation.get(key) not in (None, off):
-            warnings.warn(f"generation_config.json: {key}={generation[key]!r} is not supported and not applied", stacklevel=3)
+            note = f"generation_config.json: {key}={generation[key]!r} is not supported and not applied"
+            warnings.warn(note, stacklevel=3)
     values: dict[str, Any] = {
         "repetition_penalty": _or(generation.get("repetition_penalty"), 1.0),
         "max_new_tokens": _or(generation.get("max_new_tokens"), MAX_NEW_TOKENS),
@@ -60,7 +60,7 @@ def chat_sampling(generation: Mapping[str, Any], given: Mapping[str, Any]) -> Sa
         values["temperature"] = 0.0
         idle = [key for key in ("top_p", "top_k") if key in given]
         if idle and "temperature" not in given:
-            raise ConfigError(f"{idle[0]} has no effect, because this model's default is greedy: give a temperature too")
+            raise ConfigError(f"{idle[0]} has no effect, because the default here is greedy: give a temperature too")
     return build(Sampling, values | given, "sampling")
 
 

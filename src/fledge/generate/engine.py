@@ -39,7 +39,7 @@ class Request:
 
     prompt: Sequence[int]
     n: int = 1
-    sampling: Sampling = field(default_factory=Sampling)
+    sampling: Sampling = field(default_factory=lambda: Sampling())
     stop_ids: Sequence[int] | None = None
     first: int = 0
 
@@ -197,7 +197,7 @@ class Engine:
 
         tokenizer = self._tokenizer()
         return Request(
-            encode_prompt(tokenizer, messages),  # type: ignore[arg-type]
+            encode_prompt(tokenizer, messages),
             sampling=chat_sampling(self.generation, sampling),
             stop_ids=stop_tokens(self.generation, tokenizer),
         )
@@ -206,11 +206,9 @@ class Engine:
         from fledge.tokenizer.tokenizer import StreamDecoder
 
         decoder = StreamDecoder(self._tokenizer())
-        count = 0
-        for _, cohorts in self._steps([request]):
+        for step, (_, cohorts) in enumerate(self._steps([request])):
             cohort = cohorts[0]
-            token = int(cohort.output[0, count])
-            count += 1
+            token = int(cohort.output[0, step])
             if token in cohort.stop_ids(0):
                 break
             if piece := decoder.push(token):

@@ -56,7 +56,7 @@ def save_decoder(
 def config_json(
     config: DecoderConfig, generation: dict[str, Any] | None = None, dtype: torch.dtype = torch.float32
 ) -> dict[str, Any]:
-    """config.json as transformers 4 (``rope_theta``, ``torch_dtype``) and 5 (``rope_parameters``, ``dtype``) read it."""
+    """config.json for transformers 4 (``rope_theta``, ``torch_dtype``) and 5 (``rope_parameters``, ``dtype``)."""
     values: dict[str, Any] = {
         "architectures": [config.architecture],
         "model_type": MODEL_TYPES[config.architecture],
@@ -144,7 +144,8 @@ def load_decoder(folder: Path | str, dtype: torch.dtype = torch.float32) -> Deco
             raise ArtefactError(f"{path}: unexpected tensor {name!r}; {config.architecture} has no such parameter")
         if tensor.shape != wanted[name]:
             raise ArtefactError(
-                f"{path}: tensor {name!r} has shape {tuple(tensor.shape)}, but config.json asks for {tuple(wanted[name])}"
+                f"{path}: tensor {name!r} has shape {tuple(tensor.shape)}, "
+                f"but config.json asks for {tuple(wanted[name])}"
             )
         found[name] = tensor.to(dtype)
     missing = [name for name in wanted if name not in found]

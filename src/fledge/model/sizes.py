@@ -97,7 +97,8 @@ _COMMON: dict[str, Any] = {
     "betas": (0.9, 0.95), "eps": 1e-8, "weight_decay": 0.1, "clip": 1.0, "min_lr_ratio": 0.1,
 }  # fmt: skip
 
-_QWEN = {"lr": 3e-4, "batch_tokens": 4_000_000, "warmup": 2000}  # SPEC A.2; M.2 takes it for Qwen2, which published none
+# Qwen1, Table 1 (SPEC A.2); M.2 takes it for Qwen2, which published none.
+_QWEN = {"lr": 3e-4, "batch_tokens": 4_000_000, "warmup": 2000}
 _PUBLISHED: dict[str, dict[str, Any]] = {
     "0.5b": _QWEN | {"context": 4096},
     "1.5b": _QWEN | {"context": 4096},
