@@ -96,7 +96,7 @@ def valid_identity(number: str) -> bool:
 def luhn(number: str) -> bool:
     """ISO/IEC 7812: the check digit of a card number of 13 to 19 digits (beginning with 2 to 6, not all the same)."""
     digits = [int(character) for character in number if character.isdigit()]
-    if not 13 <= len(digits) <= 19 or digits[0] not in (2, 3, 4, 5, 6) or len(set(digits)) < 3:
+    if not 13 <= len(digits) <= 19 or digits[0] not in (2, 3, 4, 5, 6) or len(set(digits)) < 2:
         return False
     doubled = [digit * 2 - 9 if digit > 4 else digit * 2 for digit in digits[-2::-2]]
     return (sum(doubled) + sum(digits[-1::-2])) % 10 == 0

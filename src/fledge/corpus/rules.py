@@ -107,7 +107,7 @@ _WITH_WORD_CHARACTER = re.compile(r"\S*?[^\W_]\S*")
 _BRACKETS = re.compile("【[^】\n]*】|[【】]")
 _DIGIT = re.compile(r"\d")
 _WORD_CHARACTER = re.compile(r"[^\W_]")
-_TERMINAL = re.compile(r"[.!?。！？…:：;；\"'”’」』)）]$")
+_TERMINAL = re.compile(r"[.!?。！？…:：;；\"'”’」』)）]$", re.MULTILINE)
 
 
 def _share(part: float, whole: float) -> float:
