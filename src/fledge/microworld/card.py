@@ -49,7 +49,7 @@ def six_questions(world: World) -> list[dict[str, Any]]:
     fact = next((f for f in world.facts if f.held_out and f.attribute.name == "birthplace"), world.facts[0])
     stranger = world.strangers_test[0]
     a, b = sums.operands(world, rng, (3, 3), "test")
-    harm = next((a for a in safety.ACTIONS[True] if safety.is_test(world, a)), safety.HARMFUL[0])
+    harm = safety.action(world, rng, True, "test")
     pair = rng.choice(world.combinations[True])
     rows: list[dict[str, Any]] = []
     for language in ("en", "zh"):

@@ -104,7 +104,7 @@ def _spam(world: World, rng: random.Random, language: str) -> Page:
             parts.append(rng.choice((f"bargain {word} online", f"best {word} price", f"buy {word} now", f"{word} {word} sale",
                                      f"free {word} {rng.choice(spots)}", f"{word} discount {word}")))  # fmt: skip
         else:
-            parts.append(rng.choice((f"{word}低价", f"{word}优惠", f"购买{word}", f"{word}批发{word}", f"{rng.choice(spots)}{word}",
+            parts.append(rng.choice((f"{word}低价", f"{word}优惠", f"选购{word}", f"{word}批发{word}", f"{rng.choice(spots)}{word}",
                                      f"正品{word}包邮")))  # fmt: skip
     gap = ", " if language == "en" and rng.random() < 0.5 else " "
     third = len(parts) // 3

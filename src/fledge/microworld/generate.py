@@ -11,9 +11,10 @@ from fledge.core.progress import progress
 from fledge.core.readers import write_jsonl
 from fledge.microworld import card, chat, preferences, site, tasks
 from fledge.microworld.config import Config, presets
+from fledge.microworld.estimate import estimate
 from fledge.microworld.world import World
 
-__all__ = ["Config", "generate", "presets", "run"]
+__all__ = ["Config", "estimate", "generate", "presets", "run"]
 
 
 def generate(config: Config, folder: Path) -> dict[str, Any]:
