@@ -65,10 +65,11 @@ def chat_sampling(generation: Mapping[str, Any], given: Mapping[str, Any]) -> Sa
 
 
 def stop_tokens(generation: Mapping[str, Any], tokenizer: Tokenizer) -> tuple[int, ...]:
-    """End of turn, end of text, and what the folder names."""
+    """End of turn (where the tokenizer has one), end of text, and what the folder names."""
     named = generation.get("eos_token_id")
     ids = named if isinstance(named, list) else [] if named is None else [named]
-    return tuple(dict.fromkeys([tokenizer.im_end, tokenizer.endoftext, *ids]))
+    turn = [tokenizer.im_end] if tokenizer.has_chat else []
+    return tuple(dict.fromkeys([*turn, tokenizer.endoftext, *ids]))
 
 
 def _or(value: Any, default: Any) -> Any:

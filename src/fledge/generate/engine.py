@@ -222,7 +222,8 @@ class Engine:
         return self.tokenizer
 
     def default_stops(self) -> tuple[int, ...]:
-        return () if self.tokenizer is None else (self.tokenizer.im_end, self.tokenizer.endoftext)
+        """The stop ids of requests that name none."""
+        return () if self.tokenizer is None else stop_tokens({}, self.tokenizer)
 
 
 @dataclass(frozen=True)
