@@ -6,11 +6,13 @@ import hashlib
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 from pydantic import Field, model_validator
 
 from fledge.core import config as core_config
-from fledge.core.artefact import produce
+from fledge.core.artefact import is_finished, produce, read_manifest
+from fledge.core.bench import Bench
 from fledge.core.errors import DataError
 from fledge.core.progress import progress
 from fledge.tokenizer import bpe
@@ -18,6 +20,7 @@ from fledge.tokenizer.inputs import kind_of, texts
 
 PASSAGE = 4096  # characters: the unit of sampling, so that one long book does not decide all or nothing
 HELD_OUT = 64  # one passage in so many is kept for measuring compression
+_SECONDS_PER_BYTE, _SECONDS_PER_MERGE = 4e-7, 2e-4  # on two x86 cores
 MEASURED = 1 << 20  # characters of held-out text per language that are encoded for the measurement
 
 
@@ -71,6 +74,20 @@ def run(config: Config, out: Path, redo: bool = False) -> None:
             skipped=len(skipped),
             skipped_reasons=skipped[:20],
         )
+
+
+def estimate(config: Config, bench: Bench) -> dict[str, Any]:
+    """``vocab_size``, and seconds from the size of the corpus: two passes read it, one counts, merges are learned."""
+    size = 0.0
+    for path in [*([config.documents] if config.documents else []), *config.extra]:
+        if path.is_file():
+            size += path.stat().st_size
+        elif is_finished(path):
+            size += sum(read_manifest(path)["metrics"].get("bytes", {}).values())
+        elif path == config.documents:
+            size += float(bench.fact(path, "bytes", 0))
+    seconds = 1.0 + size * _SECONDS_PER_BYTE + config.vocab_size * _SECONDS_PER_MERGE
+    return {"vocab_size": config.vocab_size, "seconds": seconds}
 
 
 def sample_quotas(sizes: Mapping[str, int], limit: int) -> dict[str, int]:
