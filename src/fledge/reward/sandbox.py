@@ -48,7 +48,7 @@ class SandboxUnavailable(FledgeError):
 class Limits:
     """Limits of one run. Bytes, seconds."""
 
-    wall: float = 5.0
+    wall: float = 10.0
     cpu: int = 5
     memory: int = 512 << 20
     disk: int = 16 << 20

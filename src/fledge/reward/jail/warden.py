@@ -7,6 +7,7 @@ that it was forked with.
 
 from __future__ import annotations
 
+import builtins
 import fcntl
 import json
 import os
@@ -234,6 +235,7 @@ def main() -> None:
             os._exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) & 255)
         confine.new_root(base, readable, DEVICES)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    builtins.__dict__.update(exit=sys.exit, quit=sys.exit)  # scripts expect them; they are the site module's
     warden = Warden(kind, readable, base)
     write_frame({"status": "ready", "landlock": confine.landlock_version()})
     while True:
