@@ -1,0 +1,116 @@
+"""Promise 6: kill -9 at any moment, start again with the same command: the same weights, bit for bit."""
+
+from __future__ import annotations
+
+import json
+import random
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+from conftest import Small  # type: ignore[import-not-found]
+
+STAGES = ("pretrain", "sft", "dpo", "grpo")
+
+
+def weights(out: Path) -> bytes:
+    return (out / "model.safetensors").read_bytes()
+
+
+def steps_done(out: Path) -> int:
+    path = out.parent / f".{out.name}.partial" / "metrics.jsonl"
+    return path.read_text(encoding="utf-8").count("\n") if path.exists() else 0
+
+
+def newest_snapshot(out: Path) -> str:
+    folders = sorted((out.parent / f".{out.name}.partial" / "snapshots").glob("step-*"))
+    return folders[-1].name if folders else ""
+
+
+def kill_after(small: Small, stage: str, out: Path, step: int) -> None:
+    """Start the stage and kill -9 it as soon as it has done ``step`` steps."""
+    process = small.start(stage, out)
+    while steps_done(out) < step and process.poll() is None:
+        time.sleep(0.001)
+    process.send_signal(signal.SIGKILL)
+    output = process.communicate()[0]
+    assert process.returncode == -signal.SIGKILL, output[-2000:]
+    assert not out.exists()
+
+
+def kill_in_snapshot(small: Small, stage: str, out: Path) -> None:
+    """Kill -9 at the moment in which a new snapshot's folder appears, before the pointer names it."""
+    before = newest_snapshot(out)
+    process = small.start(stage, out)
+    while newest_snapshot(out) == before and process.poll() is None:
+        pass
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    assert not out.exists()
+
+
+def finish(small: Small, stage: str, out: Path) -> None:
+    process = small.start(stage, out)
+    output = process.communicate(timeout=300)[0]
+    assert process.returncode == 0, output[-3000:]
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_one_kill(stage: str, small: Small, tmp_path: Path) -> None:
+    small.run(stage, tmp_path / "quiet")
+    kill_after(small, stage, tmp_path / "killed", 3)
+    finish(small, stage, tmp_path / "killed")
+    assert weights(tmp_path / "killed") == weights(tmp_path / "quiet")
+    rows = [
+        (tmp_path / name / "metrics.jsonl").read_text(encoding="utf-8").splitlines() for name in ("quiet", "killed")
+    ]
+    for one, other in zip(*rows, strict=True):  # the log, too, is that of the quiet run, but for times
+        a, b = json.loads(one), json.loads(other)
+        assert {k: v for k, v in a.items() if "second" not in k} == {k: v for k, v in b.items() if "second" not in k}
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("stage", STAGES)
+def test_three_kills_and_one_in_a_snapshot(stage: str, small: Small, tmp_path: Path) -> None:
+    total = int(small.run(stage, tmp_path / "quiet")["metrics"]["steps"])
+    out = tmp_path / "killed"
+    kill_in_snapshot(small, stage, out)
+    for step in sorted(random.Random(stage).sample(range(1, total - 1), 3)):
+        kill_after(small, stage, out, step)
+    finish(small, stage, out)
+    assert weights(out) == weights(tmp_path / "quiet")
+
+
+def test_interrupt_saves_and_goes_on(small: Small, tmp_path: Path) -> None:
+    """Ctrl-C ends after the step in progress with a snapshot of it; the same command goes on from there."""
+    small.run("sft", tmp_path / "quiet")
+    out = tmp_path / "stopped"
+    process = small.start("sft", out)
+    while steps_done(out) < 1 and process.poll() is None:
+        time.sleep(0.001)
+    process.send_signal(signal.SIGINT)
+    output = process.communicate(timeout=60)[0]
+    assert process.returncode == 130, output
+    assert "Traceback" not in output
+    assert newest_snapshot(out)
+    finish(small, "sft", out)
+    assert weights(out) == weights(tmp_path / "quiet")
+
+
+def test_changed_configuration_is_refused(small: Small, tmp_path: Path) -> None:
+    """Neither a half-made nor a finished artefact is touched by a run that would make another."""
+    out = tmp_path / "model"
+    kill_after(small, "sft", out, 2)
+    process = small.start("sft", out, batch_size=9)
+    output = process.communicate(timeout=60)[0]
+    assert process.returncode == 1
+    assert "batch_size: was 8, is 9" in output
+    assert "--redo" in output
+    finish(small, "sft", out)
+    before = weights(out)
+    process = small.start("sft", out, batch_size=9)
+    assert "batch_size: was 8, is 9" in process.communicate(timeout=60)[0]
+    assert process.returncode == 1
+    assert weights(out) == before
