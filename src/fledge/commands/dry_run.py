@@ -77,7 +77,7 @@ def _yaml(value: Any) -> str:
     yaml = YAML(typ="safe", pure=True)
     yaml.default_flow_style = False
     yaml.allow_unicode = True
-    yaml.sort_base_mapping_type_on_output = False
+    yaml.sort_base_mapping_type_on_output = False  # type: ignore[assignment]
     buffer = io.StringIO()
     yaml.dump(value, buffer)
     return "\n".join(f"  {line}" for line in buffer.getvalue().splitlines()) + "\n"

@@ -113,7 +113,7 @@ def describe(cls: type[Config], prefix: str = "") -> list[tuple[str, str, Any, s
             for model in nested:
                 rows += describe(model, f"{prefix}{name}.")
             continue
-        default = field.get_default(call_default_factory=True)  # type: ignore[call-arg]
+        default = field.get_default(call_default_factory=True)
         kind = getattr(field.annotation, "__name__", "") if not get_args(field.annotation) else str(field.annotation)
         rows.append(
             (

@@ -59,7 +59,8 @@ def _is_number(value: Any) -> bool:
 
 def charts(rows: Sequence[Mapping[str, Any]], limit: int = 16) -> tuple[list[Chart], list[str]]:
     """Charts of the rows' numeric keys, and the keys that are not drawn: constant, or beyond the limit."""
-    drawn, left = [], []
+    drawn: list[Chart] = []
+    left: list[str] = []
     seen: list[tuple[list[float], list[float]]] = []
     for key, (steps, values) in series(rows).items():
         if (steps, values) in seen:
@@ -79,7 +80,7 @@ def line(steps: Sequence[float], values: Sequence[float], key: str) -> str:
     from matplotlib.figure import Figure
 
     steps, values = _binned(list(steps), list(values))
-    style = {
+    style: Any = {
         "svg.fonttype": "none", "svg.hashsalt": key, "font.size": 8.5, "axes.edgecolor": _LINE, "text.color": _INK,
         "axes.labelcolor": _INK, "xtick.color": _INK, "ytick.color": _INK, "grid.color": _LINE, "axes.linewidth": 0.8,
     }  # fmt: skip
@@ -108,7 +109,7 @@ def line(steps: Sequence[float], values: Sequence[float], key: str) -> str:
     return _inline(buffer.getvalue(), key)
 
 
-def _tick(value: float, _: int) -> str:
+def _tick(value: float, position: float) -> str:
     """``0.003`` as 3e-3, ``20000`` as 20k: short, and nothing to add in the corner of the chart."""
     if value and abs(value) < 0.01:
         mantissa, _, exponent = f"{value:.1e}".partition("e")
