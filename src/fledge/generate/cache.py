@@ -161,7 +161,8 @@ class StepAttention:
         prefix = torch.bmm(shared, cache.prompt_k[layer].flatten(0, 1).transpose(1, 2))
         if cache.bias is not None:
             prefix = (prefix.view(prompts, kv, slots * repeat, -1) + cache.bias).view_as(prefix)
-        scores = torch.cat([_from_slots(cache, prefix, prompts, slots, kv, repeat).view(rows, heads, -1), own], -1)
+        prefix = _from_slots(cache, prefix, prompts, slots, kv, repeat).reshape(rows, heads, -1)
+        scores = torch.cat([prefix, own], -1)
         weights = scores.softmax(-1)
         shared = _to_slots(cache, weights[..., : cache.width].reshape(rows, kv, repeat, -1), prompts, slots, kv, repeat)
         out = torch.bmm(shared, cache.prompt_v[layer].flatten(0, 1))
