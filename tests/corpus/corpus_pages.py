@@ -36,7 +36,8 @@ def html(text: str, title: str = "A page", charset: str = "utf-8", declare: bool
 def record(url: str, body: bytes, content_type: str = "text/html; charset=utf-8", status: str = "200 OK") -> bytes:
     """One response record of WARC 1.0."""
     http = f"HTTP/1.1 {status}\r\nContent-Type: {content_type}\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body
-    return raw_record("response", f"WARC-Target-URI: {url}\r\nContent-Type: application/http; msgtype=response\r\n", http)
+    fields = f"WARC-Target-URI: {url}\r\nContent-Type: application/http; msgtype=response\r\n"
+    return raw_record("response", fields, http)
 
 
 def raw_record(kind: str, fields: str, block: bytes) -> bytes:
@@ -57,7 +58,8 @@ def write_warc(path: Path, records: list[bytes]) -> list[int]:
 def variant(text: str, number: int) -> str:
     """Another page of the same kind of prose: every sentence gets words of its own."""
     parts = [part for part in text.replace("。", ".").split(".") if part.strip()]
-    return ". ".join(f"{part.strip()} {_NAMES[(number + i) % len(_NAMES)]} {number * 7 + i}" for i, part in enumerate(parts))
+    names = [f"{_NAMES[(number + i) % len(_NAMES)]} {number * 7 + i}" for i in range(len(parts))]
+    return ". ".join(f"{part.strip()} {name}" for part, name in zip(parts, names, strict=True))
 
 
 _NAMES = ("amber", "birch", "cedar", "dune", "ember", "fjord", "grove", "heath", "inlet", "juniper", "kelp")

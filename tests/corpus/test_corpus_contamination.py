@@ -79,8 +79,10 @@ def test_pages_that_share_the_wording_of_many_items_stay() -> None:
 
 def test_short_items_are_found_whole_and_very_short_ones_are_counted() -> None:
     tests = index(
-        TestItem("sum", "How much is 4821 plus 377?", "5198"), TestItem("zh", "青山镇的镇长叫什么名字？"), TestItem("who", "Who are you?")
-    )  # fmt: skip
+        TestItem("sum", "How much is 4821 plus 377?", "5198"),
+        TestItem("zh", "青山镇的镇长叫什么名字？"),
+        TestItem("who", "Who are you?"),
+    )
     assert tests.too_short == 1
     for text, wanted in (
         ("We ask: how much is 4821 plus 377 then?", "sum"), ("问题：青山镇的镇长叫什么名字？", "zh"),

@@ -101,7 +101,7 @@ def test_no_chains() -> None:
         b[place] = c[place] = f"x{place}"
     for place in range(100, 140, 8):
         c[place] = f"y{place}"
-    texts = [" ".join(item) for item in (base + ["longest"], b, c)]
+    texts = [" ".join(item) for item in ([*base, "longest"], b, c)]
     minhash = MinHash(DuplicatesConfig())
     sets = [minhash.shingles(text) for text in texts]
     assert jaccard(sets[0], sets[1]) > 0.8

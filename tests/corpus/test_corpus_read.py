@@ -201,8 +201,10 @@ def test_meta_charset_is_read() -> None:
 
 def test_main_text_keeps_tables_and_the_lines_of_code() -> None:
     body = (
-        "<html><head><title>函数</title></head><body><nav><ul><li><a href=/>首页</a></li></ul></nav><article><h1>函数</h1>"
-        "<p>下面是一个函数，它把两个数相加。</p><pre><code>def add(a, b):\n    if a:\n        return a + b\n\n    return b"
+        "<html><head><title>函数</title></head><body><nav><ul><li><a href=/>首页</a></li></ul></nav>"
+        "<article><h1>函数</h1>"
+        "<p>下面是一个函数，它把两个数相加。</p>"
+        "<pre><code>def add(a, b):\n    if a:\n        return a + b\n\n    return b"
         "</code></pre><table><tr><th>名字</th><th>年龄</th></tr><tr><td>小明</td><td>12</td></tr></table>"
         "<p>Done.</p></article><footer>版权所有</footer></body></html>"
     )

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,9 @@ from corpus_pages import CHINESE, ENGLISH, TASKS, html, raw_record, record, vari
 from fledge.core.artefact import read_manifest
 from fledge.core.errors import ArtefactError, DataError
 from fledge.core.readers import write_jsonl
-from fledge.corpus import lineage, tables
+from fledge.corpus import lineage, tables, task
+from fledge.corpus.inputs import Part
+from fledge.corpus.read import Item, ReadConfig
 from fledge.corpus.shards import TokenShards, is_held_out
 from fledge.stages import corpus, shards
 
@@ -63,7 +65,8 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for name, language, defect, text in all_pages
     ]  # fmt: skip
     write_jsonl(folder / "truth.jsonl", rows)
-    task = {"id": "eggs", "messages": [{"role": "user", "content": TASKS}], "verifier": "number", "answer": {"value": "570"}}
+    messages = [{"role": "user", "content": TASKS}]
+    task = {"id": "eggs", "messages": messages, "verifier": "number", "answer": {"value": "570"}}
     write_jsonl(folder / "test.jsonl", [task])
     (folder / "notes").mkdir()
     (folder / "notes" / "mine.md").write_text(variant(ENGLISH, 70))
@@ -130,13 +133,23 @@ def test_funnel_adds_up(made: Path) -> None:
     assert shown[0]["samples"]["en"][0]["survivor"] == "eggs"
 
 
-def test_same_bytes_with_two_workers_and_after_a_kill(inputs: Path, made: Path, tmp_path: Path) -> None:
+def test_same_bytes_with_two_workers(inputs: Path, made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fledge.corpus.inputs.SHARD_BYTES", 1)  # a shard for each file
     corpus.run(config_of(inputs, workers=2), tmp_path / "two")
-    assert digests(tmp_path / "two") == digests(made)
+    corpus.run(config_of(inputs), tmp_path / "one")
+    assert digests(tmp_path / "two") == digests(tmp_path / "one")
+    assert {row["id"] for row in tables.rows(tmp_path / "two" / "documents")} == {
+        row["id"] for row in tables.rows(made / "documents")
+    }
+
+
+def test_a_killed_run_goes_on_behind_its_last_shard(
+    inputs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     out = tmp_path / "killed"
-    # A child that stops for good after its first shard, killed there; the next run goes on behind it.
     code = f"""
-import time, sys
+import time
+from collections.abc import Iterator
 from pathlib import Path
 from fledge.corpus import inputs, task
 from fledge.stages import corpus
@@ -145,37 +158,30 @@ original = task.run_shard
 def slow(shard, *rest):
     if shard.index == 1:
         print("one done", flush=True)
-        time.sleep(60)
+        time.sleep(120)
     return original(shard, *rest)
 task.run_shard = slow
 corpus.run(corpus.Config.model_validate_json({config_of(inputs).model_dump_json()!r}), Path({str(out)!r}))
 """
-    child = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, env=dict(os.environ))
-    assert child.stdout is not None
-    assert child.stdout.readline() == "one done\n"
-    child.send_signal(signal.SIGKILL)
-    child.wait()
-    child.stdout.close()
-    done = tmp_path / ".killed.partial" / ".shards" / "shard-00000"
-    assert done.is_dir()
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as child:
+        assert child.stdout is not None
+        assert child.stdout.readline() == "one done\n"
+        child.send_signal(signal.SIGKILL)
+    assert (tmp_path / ".killed.partial" / ".shards" / "shard-00000").is_dir()
     assert not out.exists()
-    stamp = (done / "documents.parquet").stat().st_mtime_ns
-    import fledge.corpus.inputs as inputs_module
+    monkeypatch.setattr("fledge.corpus.inputs.SHARD_BYTES", 1)
+    read: list[str] = []
+    original = task.read_part
 
-    old, inputs_module.SHARD_BYTES = inputs_module.SHARD_BYTES, 1
-    seen: list[int] = []
-    try:
-        from fledge.corpus import task
+    def watched(part: Part, config: ReadConfig) -> Iterator[Item]:
+        read.append(part.label)
+        return original(part, config)
 
-        original = task.write_table
-        task.write_table = lambda path, table: (seen.append(done.stat().st_mtime_ns), original(path, table))[1]  # type: ignore[assignment]
-        corpus.run(config_of(inputs), out)
-        task.write_table = original
-        corpus.run(config_of(inputs), tmp_path / "quiet")
-    finally:
-        inputs_module.SHARD_BYTES = old
-    assert seen
-    assert stamp
+    monkeypatch.setattr(task, "read_part", watched)
+    corpus.run(config_of(inputs), out)
+    assert "site/0.warc.gz" not in read
+    assert "site/1.warc.gz" in read
+    corpus.run(config_of(inputs), tmp_path / "quiet")
     assert digests(out) == digests(tmp_path / "quiet")
 
 

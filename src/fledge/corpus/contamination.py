@@ -133,9 +133,11 @@ class TestIndex:
         """The longest short item whose prompt stands in the text, token by token."""
         for length in sorted(self._whole, reverse=True):
             if length in grams:
-                found = np.intersect1d(grams[length], self._keys_whole[length])
+                keys = self._keys_whole[length]
+                place = np.minimum(np.searchsorted(keys, grams[length]), len(keys) - 1)
+                found = np.flatnonzero(keys[place] == grams[length])
                 if len(found):
-                    return Hit(self._whole[length][int(found[0])], length, 1.0, whole=True)
+                    return Hit(self._whole[length][int(grams[length][found[0]])], length, 1.0, whole=True)
         return None
 
     def _hits(self, grams: Hashes) -> dict[int, list[int]]:

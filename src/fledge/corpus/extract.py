@@ -129,8 +129,8 @@ def _keep_prose_lists(tree: Any) -> None:
     if tree.body is None:
         return
     for node in tree.body.query_selector_all("ul"):
-        length = len("".join(node.text.split()))
-        linked = sum(len("".join(link.text.split())) for link in node.query_selector_all("a"))
+        length = len(node.text.strip())
+        linked = sum(len(link.text) for link in node.query_selector_all("a")) if length else 0
         if length == 0 or linked > _LINKED * length:
             continue
         for item in list(node.child_nodes):
