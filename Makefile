@@ -39,10 +39,10 @@ smoke: $(VENV)/.stamp ## the same chain at its smallest, in a temporary folder
 	$(BIN)/fledge run smoke --out "$$folder" 2>&1 | grep -F 'nothing to do'
 
 test: $(VENV)/.stamp-dev ## the whole suite but what is slow by nature
-	$(BIN)/python -m pytest -m 'not long' $(PYTEST_FLAGS)
+	$(BIN)/python -m pytest -n auto --maxprocesses 4 -m 'not long' $(PYTEST_FLAGS)
 
 test-long: $(VENV)/.stamp-dev ## all of it
-	$(BIN)/python -m pytest $(PYTEST_FLAGS)
+	$(BIN)/python -m pytest -n auto --maxprocesses 4 $(PYTEST_FLAGS)
 
 lint: $(VENV)/.stamp-dev ## style and types
 	$(BIN)/ruff check src tests
@@ -73,5 +73,5 @@ $(VENV)/.stamp: pyproject.toml constraints.txt | $(VENV)/bin/python
 	@touch $@
 
 $(VENV)/.stamp-dev: $(VENV)/.stamp
-	@$(BIN)/python -m pip install --quiet -e '.[dev]'
+	@$(BIN)/python -m pip install --quiet -e '.[dev,parity]'
 	@touch $@

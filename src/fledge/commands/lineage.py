@@ -23,7 +23,7 @@ def lineage(artefact: Path, document: str | None, step: int | None, token: int |
     elif step is not None or token is not None:
         if step is None or token is None:
             raise ConfigError("a token of a training batch is named by two numbers: --step N --token POSITION")
-        _hook("fledge.train.lineage", "a token of a batch", artefact, step, token)
+        _hook("fledge.stages.lineage", "a token of a batch", artefact, step, token)
     else:
         Console(highlight=False).print(tree(artefact))
 

@@ -89,7 +89,7 @@ class _TerminalBar(Bar):
             console=Console(stderr=True), transient=False,
         )  # fmt: skip
         self.display.start()
-        self.task = self.display.add_task(description, total=total, completed=done, line="")
+        self.task = self.display.add_task(description, total=total, completed=int(done), line="")
 
     def _show(self) -> None:
         text = self.line().removeprefix(f"{self.description}: ")
