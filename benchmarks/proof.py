@@ -117,7 +117,7 @@ def judge(run: Path, seed: int) -> list[Claim]:
 
 
 def write(claims: list[Claim], seconds: dict[str, dict[str, float]], items: int) -> None:
-    facts = {
+    facts: dict[str, Any] = {
         "machine": hardware(), "compute": machine().plain(), "versions": versions(), "code": code_version(),
         "items": items, "seconds": seconds, "claims": [asdict(c) for c in claims],
     }  # fmt: skip
