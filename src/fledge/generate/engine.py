@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from fledge.core.errors import ConfigError, DataError
-from fledge.generate.cache import Cache, StepAttention, prefill
+from fledge.generate.cache import Cache, StepAttention, cache_dtype, prefill
 from fledge.generate.defaults import chat_sampling, stop_tokens
 from fledge.generate.loaded import LoadedModel
 from fledge.generate.sampling import Rules, Sampling, draw, uniforms
@@ -248,7 +248,7 @@ class Cohort:
         rows, new = len(self.origin), max(g.limit for g in groups)
         prompt_of = [p for p, g in enumerate(groups) for _ in range(g.n)]
         lengths = [len(g.request.prompt) for g in groups]
-        self.cache = Cache(engine.decoder.config, lengths, prompt_of, new, weight.dtype, device)
+        self.cache = Cache(engine.decoder.config, lengths, prompt_of, new, cache_dtype(weight), device)
         self.output = torch.zeros(rows, new, dtype=torch.int64, device=device)
         self.logp = torch.zeros(rows, new, device=device)
         self.model_logp = torch.zeros(rows, new, device=device)
