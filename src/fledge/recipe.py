@@ -8,8 +8,8 @@
       corpus: {stage: corpus, inputs: ["@world/site", "python:stdlib", "$pages"]}
 
 ``@STAGE/sub`` is a path in the folder of another stage and makes it run before. ``$VARIABLE`` stands for a variable;
-where the variable is empty, the key (or the item of the list) is left out. ``@@`` and ``$$`` begin a text with the
-plain sign. The recipe's seed goes to every stage that has a ``seed`` and does not set it.
+where the variable is empty, the key (or the item of the list) is left out. ``$VARIABLE/sub`` is a path below a folder
+that the variable names, and must be given. ``@@`` and ``$$`` begin a text with the plain sign. The recipe's seed goes to every stage that has a ``seed`` and does not set it.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from fledge.core.errors import ConfigError
 from fledge.table import STAGES
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
-_VARIABLE = re.compile(r"\$([A-Za-z][A-Za-z0-9_-]*)")
+_VARIABLE = re.compile(r"\$([A-Za-z][A-Za-z0-9_-]*)(?:/(.*))?")
 _TOP_KEYS = ("name", "seed", "description", "variables", "stages")
 
 
@@ -221,7 +221,7 @@ class _Resolver:
         if value.startswith("@"):
             return self._reference(value[1:], at)
         match = _VARIABLE.fullmatch(value)
-        return self._variable(match[1], at) if match else value
+        return self._variable(match[1], match[2], at) if match else value
 
     def _reference(self, text: str, at: str) -> str:
         name, _, inside = text.partition("/")
@@ -230,11 +230,16 @@ class _Resolver:
         self.needs.append(name)
         return str(self.folder / name / inside) if inside else str(self.folder / name)
 
-    def _variable(self, name: str, at: str) -> Any:
+    def _variable(self, name: str, inside: str | None, at: str) -> Any:
         if name not in self.variables:
             raise ConfigError(f"{self.where}: {at}: no variable {name!r}{_near(name, self.variables)}")
         value = self.variables[name]
-        return _EMPTY if value is None or value == "" else value
+        empty = value is None or value == ""
+        if inside is None:
+            return _EMPTY if empty else value
+        if empty:
+            raise ConfigError(f"{self.where}: {at}: '${name}/{inside}' needs a folder: give {name}=PATH")
+        return str(Path(str(value)).expanduser() / inside)
 
 
 _EMPTY = object()

@@ -15,6 +15,7 @@ class StageType:
 # The table of stages: name -> the module that has `Config` and `run(config, out, redo)`. Imported when used.
 STAGES: dict[str, StageType] = {
     "microworld": StageType("fledge.microworld.generate", "Generate the bilingual microworld: site, data, tests."),
+    "records": StageType("fledge.stages.records", "Your own files to conversations, preferences or tasks."),
     "corpus": StageType("fledge.stages.corpus", "Pages to clean text, with a ledger of what was dropped and why."),
     "tokenizer": StageType("fledge.stages.tokenizer", "Train a byte-level BPE tokenizer on a corpus."),
     "shards": StageType("fledge.stages.shards", "Encode a corpus into token shards."),

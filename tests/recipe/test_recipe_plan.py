@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from fledge.core.errors import ConfigError
-from fledge.recipe import load_plan, shipped
+from fledge.recipe import load_plan
 
 CHAIN = """
 name: chain
@@ -96,7 +96,15 @@ def test_unknown_recipe() -> None:
         load_plan("smok")
 
 
-@pytest.mark.parametrize("name", shipped())
+def test_path_below_a_variable(recipe: Recipe, tmp_path: Path) -> None:
+    text = 'variables: {data: ""}\nstages: {a: {stage: write, source: $data/b/c.txt}}'
+    (step,) = load_plan(recipe(text), ["data=/some where/x"], tmp_path).steps
+    assert step.config.source == Path("/some where/x/b/c.txt")
+    with pytest.raises(ConfigError, match=r"stage a: source: '\$data/b/c.txt' needs a folder: give data=PATH"):
+        load_plan(recipe(text), [], tmp_path)
+
+
+@pytest.mark.parametrize("name", ["fledgling", "smoke"])
 def test_shipped_recipes_resolve(name: str, tmp_path: Path) -> None:
     plan = load_plan(name, ["assistant_name=小雀's", "pages=/some/where"], tmp_path)
     corpus = next(step for step in plan.steps if step.stage == "corpus")

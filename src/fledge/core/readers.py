@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import gzip
+import hashlib
 import io
 import json
 import os
+import re
 import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -15,7 +17,7 @@ from typing import Any, Literal, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from fledge.core.errors import DataError
-from fledge.core.records import Conversation, Preference, Record
+from fledge.core.records import Conversation, Preference, Record, Task
 
 R = TypeVar("R", bound=Record)
 OnError = Literal["fail", "skip"]
@@ -28,19 +30,35 @@ def read_records(
 
     `Preference` rows may also be in the implicit-prompt form (``chosen`` and ``rejected`` as whole dialogues) or in
     the form of fine-tuning APIs (``input``, ``preferred_output``, ``non_preferred_output``); `Conversation` rows may
-    also use ``conversations`` with ``from``/``value``, or ``prompt``/``response``, or ``instruction``/``output``.
+    also use ``conversations`` with ``from``/``value``, or ``prompt``/``response``, or ``instruction``/``output``;
+    `Task` rows may be ``question`` and ``answer`` as in GSM8K: the number after the last ``####``, or a bare number.
     """
-    for place, row in _rows(Path(path), on_error, skipped):
+    for place, row in read_rows(path, on_error, skipped):
         try:
-            if not isinstance(row, dict):
-                raise DataError(f"expected an object, found {type(row).__name__}")
-            yield kind.model_validate(_normalise(row, kind))
-        except (ValidationError, DataError) as error:
-            message = f"{place}: {_reason(error)}"
+            yield to_record(row, kind)
+        except DataError as error:
+            message = f"{place}: {error}"
             if on_error == "fail":
                 raise DataError(f"{message}\n  (on_error=skip counts such rows and goes on)") from None
             if skipped is not None:
                 skipped.append(message)
+
+
+def read_rows(
+    path: Path, on_error: OnError = "fail", skipped: list[str] | None = None
+) -> Iterator[tuple[str, Any]]:
+    """(place, row) of a file as it stands; what is no JSON is refused or skipped as in `read_records`."""
+    yield from _rows(Path(path), on_error, skipped)
+
+
+def to_record(row: Any, kind: type[R]) -> R:
+    """One row in any of the shapes that `read_records` knows. Raises `DataError` with the reason, without a place."""
+    try:
+        if not isinstance(row, dict):
+            raise DataError(f"expected an object, found {type(row).__name__}")
+        return kind.model_validate(_normalise(row, kind))
+    except ValidationError as error:
+        raise DataError(_reason(error)) from None
 
 
 def write_jsonl(path: Path, rows: Iterable[BaseModel | dict[str, Any]]) -> int:
@@ -144,6 +162,8 @@ def _normalise(row: dict[str, Any], kind: type[Record]) -> dict[str, Any]:
         return _conversation(row)
     if kind is Preference:
         return _preference(row)
+    if kind is Task and "verifier" not in row:
+        return _question(row)
     return row
 
 
@@ -173,11 +193,17 @@ def _conversation(row: dict[str, Any]) -> dict[str, Any]:
         system = [{"role": "system", "content": row["system"]}] if row.get("system") else []
         return {"messages": system + _messages(row["conversations"])}
     if "prompt" in row and "response" in row:
-        return _pair(row["prompt"], row["response"])
+        _refuse_unknown(row, {"prompt", "response", "id", "meta"})
+        return {**_pair(row["prompt"], row["response"]), "meta": _meta(row)}
     if "instruction" in row:
-        answer = row.get("output", row.get("response"))
-        extra = row.get("input") or ""
-        return _pair(row["instruction"] + (f"\n{extra}" if extra else ""), answer)
+        _refuse_unknown(row, {"instruction", "input", "output", "response", "id", "meta"})
+        if "output" in row and "response" in row:
+            raise DataError("both 'output' and 'response': which is the answer?")
+        instruction, extra = row["instruction"], row.get("input") or ""
+        if not isinstance(instruction, str) or not isinstance(extra, str):
+            raise DataError("'instruction' and 'input' must be texts")
+        question = instruction + (f"\n{extra}" if extra else "")
+        return {**_pair(question, row.get("output", row.get("response"))), "meta": _meta(row)}
     raise DataError(
         "no conversation here: expected the key 'messages' (or 'conversations', or 'prompt' with 'response', or "
         f"'instruction' with 'output'); found {sorted(row)}"
@@ -188,6 +214,50 @@ def _pair(question: Any, answer: Any) -> dict[str, Any]:
     if not isinstance(answer, str) or not answer.strip():
         raise DataError("the answer is empty")
     return {"messages": [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]}
+
+
+def _meta(row: dict[str, Any]) -> Any:
+    """The row's ``meta``, with its ``id`` where it has one."""
+    meta = row.get("meta", {})
+    return {**meta, "id": row["id"]} if isinstance(meta, dict) and "id" in row else meta
+
+
+def _question(row: dict[str, Any]) -> dict[str, Any]:
+    """A question with a number as its answer; the id follows from the question where none is given."""
+    if "question" not in row or "answer" not in row:
+        raise DataError(
+            "no task here: expected 'messages', 'verifier' and 'answer' (or 'question' and 'answer' with a number); "
+            f"found {sorted(row)}"
+        )
+    _refuse_unknown(row, {"question", "answer", "id", "skill", "language", "meta"})
+    question = row["question"]
+    if not isinstance(question, str) or not question.strip():
+        raise DataError("the question is empty")
+    digest = hashlib.blake2b(question.encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
+    return {
+        "id": str(row.get("id", digest)),
+        "messages": [{"role": "user", "content": question}],
+        "verifier": "gsm8k",
+        "answer": {"value": _final_number(row["answer"])},
+        **{key: row[key] for key in ("skill", "language", "meta") if key in row},
+    }
+
+
+def _final_number(answer: Any) -> str:
+    """``... #### 1,200`` -> "1200"; "9" -> "9"; 145.0 -> "145". Raises `DataError` for what is no number."""
+    if isinstance(answer, float) and answer.is_integer():
+        answer = int(answer)
+    text = str(answer) if isinstance(answer, int | float) and not isinstance(answer, bool) else answer
+    if not isinstance(text, str):
+        raise DataError(f"the answer must be a text or a number, found {type(answer).__name__}")
+    final = text.rpartition("####")[2].strip().replace(",", "")
+    if not _NUMBER.fullmatch(final):
+        shown = final if len(final) <= 60 else final[:57] + "..."
+        raise DataError(f"the answer neither ends in '#### NUMBER' nor is a number: {shown!r}")
+    return final
+
+
+_NUMBER = re.compile(r"[-+]?(\d+(\.\d+)?|\.\d+|\d+/\d+)%?", re.ASCII)
 
 
 def _preference(row: dict[str, Any]) -> dict[str, Any]:

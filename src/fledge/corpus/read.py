@@ -29,7 +29,11 @@ class ReadConfig(Config):
     text_keys: tuple[str, ...] = Field(
         ("text", "content", "paragraphs"),
         min_length=1,
-        description="keys of JSON objects, columns of Parquet, that hold the text (the first found; a list is lines)",
+        description="keys of JSON objects, columns of Parquet, that hold the text (the first found): a text, a list of "
+        "lines, or a list of objects, which are records themselves",
+    )
+    heading_keys: tuple[str, ...] = Field(
+        (), description="keys whose texts stand above the text, a line each, as far as a record has them"
     )
     url_key: str = "url"
     stdlib_characters: int = Field(3_000_000, gt=0, description="cap of the input python:stdlib, in characters")
@@ -193,11 +197,15 @@ def _jsonl(part: Part, config: ReadConfig) -> Iterator[Item]:
         except (ValueError, RecursionError) as error:
             yield Refused(part.label, offset, "malformed_line", f"{place}: not valid JSON: {error}", error=True)
             continue
-        yield _row(part, config, offset, place, row, {"line": number})
+        for _, item in _rows(part, config, offset, place, row, {"line": number}):
+            yield item
 
 
 def _json(part: Part, config: ReadConfig) -> Iterator[Item]:
-    """A JSON file that is a list of objects with a text each; anything else holds no pages."""
+    """A JSON file that is an object with a text, or a list of such; anything else holds no pages.
+
+    The offset of a record is its number in the file, records inside records counted.
+    """
     data, problem = _whole(part.path, config.max_record_bytes)
     if problem:
         yield Refused(part.label, len(data), *problem, error=True)
@@ -207,11 +215,34 @@ def _json(part: Part, config: ReadConfig) -> Iterator[Item]:
     except (ValueError, RecursionError) as error:
         yield Refused(part.label, 0, "malformed", f"{part.path}: not valid JSON: {error}", error=True)
         return
+    if isinstance(rows, dict) and set(config.text_keys) & rows.keys():
+        rows = [rows]
     if not isinstance(rows, list) or not any(isinstance(row, dict) for row in rows):
         yield from _unsupported(part, config)
         return
+    count = 0
     for number, row in enumerate(rows):
-        yield _row(part, config, number, f"{part.path}:item {number}", row, {})
+        for _, item in _rows(part, config, count, f"{part.path}:item {number}", row, {}):
+            yield item
+            count += 1
+
+
+def _rows(
+    part: Part, config: ReadConfig, offset: int, place: str, row: Any, meta: dict[str, Any], depth: int = 0
+) -> Iterator[tuple[int, Item]]:
+    """(depth, record) of a row, which may hold further rows under its text key."""
+    key = next((key for key in config.text_keys if key in row), None) if isinstance(row, dict) else None
+    inner = row[key] if key is not None else None
+    if not (isinstance(inner, list) and any(isinstance(item, dict) for item in inner)) or depth == _DEEPEST:
+        yield depth, _row(part, config, offset, place, row, meta)
+        return
+    for number, item in enumerate(inner):
+        for found in _rows(part, config, offset, f"{place}.{key}.{number}", item, dict(meta), depth + 1):
+            yield found
+            offset += 1
+
+
+_DEEPEST = 8  # levels of records inside records
 
 
 def _row(part: Part, config: ReadConfig, offset: int, place: str, row: Any, meta: dict[str, Any]) -> Item:
@@ -224,6 +255,8 @@ def _row(part: Part, config: ReadConfig, offset: int, place: str, row: Any, meta
         keys = ", ".join(sorted(map(str, row))[:8])
         detail = f"{place}: no text under the keys {list(config.text_keys)} (read.text_keys); keys: {keys}"
         return Refused(part.label, offset, "no_text", detail, error=True)
+    headings = [row[key] for key in config.heading_keys if isinstance(row.get(key), str) and row[key].strip()]
+    text = "\n".join([*headings, "", text]) if headings else text
     url = row.get(config.url_key)
     for key in ("id", "title"):
         if isinstance(row.get(key), str | int):
@@ -247,7 +280,8 @@ def _parquet(part: Part, config: ReadConfig) -> Iterator[Item]:
         detail = f"{part.path}: no column {list(config.text_keys)} (read.text_keys); columns: {columns}"
         yield Refused(part.label, 0, "no_text", detail, error=True)
         return
-    wanted = [name for name in (*config.text_keys, config.url_key, "id", "title") if name in names]
+    keys = (*config.text_keys, *config.heading_keys, config.url_key, "id", "title")
+    wanted = [name for name in dict.fromkeys(keys) if name in names]
     number = 0
     try:
         for batch in file.iter_batches(batch_size=1024, columns=wanted):

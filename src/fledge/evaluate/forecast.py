@@ -30,6 +30,8 @@ def items_of(config: Config, bench: Bench) -> int:
             from fledge.microworld.skills.table import LANGUAGES, SKILLS
 
             total += int(getattr(planned.config, "tests_per_skill", 0)) * len(SKILLS) * len(LANGUAGES)
+        else:
+            total += int(bench.fact(path, f"{path.stem}_rows", 0))
     if config.limit is not None and total:
         from fledge.microworld.skills.table import LANGUAGES, SKILLS
 
