@@ -9,7 +9,8 @@
 
 ``@STAGE/sub`` is a path in the folder of another stage and makes it run before. ``$VARIABLE`` stands for a variable;
 where the variable is empty, the key (or the item of the list) is left out. ``$VARIABLE/sub`` is a path below a folder
-that the variable names, and must be given. ``@@`` and ``$$`` begin a text with the plain sign. The recipe's seed goes to every stage that has a ``seed`` and does not set it.
+that the variable names, and must be given. ``@@`` and ``$$`` begin a text with the plain sign. The recipe's seed goes
+to every stage that has a ``seed`` and does not set it.
 """
 
 from __future__ import annotations

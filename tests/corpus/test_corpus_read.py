@@ -255,3 +255,36 @@ def test_real_warc_files_are_read_to_the_last_record() -> None:
     whole, refused = read(DATA / "html" / "warc_dolma_sample" / "sample-0000.warc.gz")
     assert (len(whole) + len(refused), len(whole)) == (48, 22)
     assert not [item for item in refused if item.error]
+
+
+def test_poems_with_their_headings_and_records_inside_records(tmp_path: Path) -> None:
+    poem = {"title": "静夜思", "author": "李白", "paragraphs": ["床前明月光，", "疑是地上霜。"], "id": 1}
+    (tmp_path / "tang.json").write_text(json.dumps([poem, {"author": "无", "lines": []}]), encoding="utf-8")
+    chapters = [{"chapter": "一", "paragraphs": ["甲", "乙"]}, 3]
+    book = {"title": "书", "content": [{"title": "卷一", "content": chapters}]}
+    (tmp_path / "book.json").write_text(json.dumps(book), encoding="utf-8")
+    (tmp_path / "other.json").write_text(json.dumps({"a": {"paragraphs": ["x"]}}), encoding="utf-8")
+    found, refused = read(tmp_path, heading_keys=["title", "chapter", "author"])
+    assert {item.source.rpartition("/")[2]: item.content for item in found} == {
+        "tang.json": "静夜思\n李白\n\n床前明月光，\n疑是地上霜。",
+        "book.json": "一\n\n甲\n乙",
+    }
+    assert found[-1].offset == 0
+    assert [item.rule for item in refused] == ["not_an_object", "unsupported", "no_text"]
+    assert "book.json:item 0.content.0.content.1: int" in refused[0].detail
+    assert read(tmp_path / "tang.json")[0][0].content == "床前明月光，\n疑是地上霜。", "none without the key"
+
+
+def test_real_classics(real_data: Path) -> None:
+    folder = real_data / "text/chinese_classics"
+    inputs = folder / "mengxue", folder / "lunyu.json", folder / "tang/poet.tang.0.json"
+    found, refused = read(*inputs, heading_keys=["title", "rhythmic", "chapter", "author"])
+    assert not refused
+    files = {item.source.rpartition("/")[2] for item in found}
+    assert {"guwenguanzhi.json", "qianziwen.json", "lunyu.json", "poet.tang.0.json"} <= files
+    assert len(found) > 1200
+    first = next(item for item in found if "鄭伯克段於鄢" in item.content)
+    assert isinstance(first.content, str)
+    assert "初，鄭武公娶於申" in first.content
+    lunyu = next(item for item in found if item.source.endswith("lunyu.json"))
+    assert str(lunyu.content).startswith("学而篇\n\n子曰：“学而时习之")

@@ -44,9 +44,7 @@ def read_records(
                 skipped.append(message)
 
 
-def read_rows(
-    path: Path, on_error: OnError = "fail", skipped: list[str] | None = None
-) -> Iterator[tuple[str, Any]]:
+def read_rows(path: Path, on_error: OnError = "fail", skipped: list[str] | None = None) -> Iterator[tuple[str, Any]]:
     """(place, row) of a file as it stands; what is no JSON is refused or skipped as in `read_records`."""
     yield from _rows(Path(path), on_error, skipped)
 
