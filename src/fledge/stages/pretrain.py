@@ -2,6 +2,7 @@
 
 A document is a segment, so documents do not see each other; a document longer than the context is cut into pieces,
 each beginning with the last token of the one before, so that every token but a document's first is predicted once.
+Pieces, not documents, are shuffled: a long document in consecutive batches makes them all alike.
 """
 
 from __future__ import annotations
@@ -69,7 +70,7 @@ class Config(TrainingConfig):
         schedule = {"kind": "cosine", "warmup": 0.02, "floor": advice["min_lr_ratio"]}
         optimizer = self.optimizer or build(
             OptimizerConfig,
-            {k: advice[k] for k in ("lr", "betas", "eps", "weight_decay", "clip")} | {"schedule": schedule},
+            {k: advice[k] for k in ("name", "lr", "betas", "eps", "weight_decay", "clip")} | {"schedule": schedule},
         )
         return self.model_copy(
             update={
@@ -81,33 +82,35 @@ class Config(TrainingConfig):
 
 
 class Documents:
-    """Source: documents in a seeded order, cut at the context, until a batch is full."""
+    """Source: pieces of documents in a seeded order, until a batch is full."""
 
     def __init__(self, shards: TokenShards, context: int, batch_tokens: int, seed: int) -> None:
         self.shards, self.context, self.batch_tokens = shards, context, batch_tokens
-        self.order = EpochOrder(len(shards), seed)
-        self.rest: tuple[int, int] | None = None  # a document begun, and where its next piece starts
+        # a document of one token has nothing to predict, and no piece
+        pieces = -(-(np.asarray(shards.lengths, np.int64) - 1) // (context - 1))
+        self.last = np.cumsum(pieces)  # (documents,) pieces up to and with each
+        self.order = EpochOrder(int(self.last[-1]) if len(self.last) else 0, seed)
 
     def next(self, step: int, models: Mapping[str, Trainee]) -> GlobalBatch:
         examples: list[Example] = []
         filled = 0
         while filled < self.batch_tokens:
-            document, begin = self.rest or (self.order.take(), 0)
-            tokens = self.shards.tokens(document)
-            end = min(len(tokens), begin + self.context)
-            self.rest = (document, end - 1) if end < len(tokens) else None
-            if end - begin < 2:
-                continue  # a document of one token has nothing to predict
-            examples.append(document_example(tokens[begin:end], str(self.shards.info(document)["id"]), begin))
-            filled += end - begin
+            examples.append(self.piece(self.order.take()))
+            filled += examples[-1].tokens
         return GlobalBatch(examples, {"epoch": self.order.taken / self.order.count})
 
+    def piece(self, index: int) -> Example:
+        document = int(np.searchsorted(self.last, index, side="right"))
+        before = int(self.last[document - 1]) if document else 0
+        begin = (index - before) * (self.context - 1)
+        tokens = self.shards.tokens(document)[begin : begin + self.context]
+        return document_example(tokens, str(self.shards.info(document)["id"]), begin)
+
     def state(self) -> dict[str, Any]:
-        return {"taken": self.order.taken, "rest": list(self.rest) if self.rest else None}
+        return {"taken": self.order.taken}
 
     def load_state(self, state: dict[str, Any]) -> None:
         self.order.taken = state["taken"]
-        self.rest = (state["rest"][0], state["rest"][1]) if state["rest"] else None
 
 
 def document_example(tokens: np.ndarray, document: str, offset: int) -> Example:

@@ -131,6 +131,7 @@ class Loop:
                 self._refuse(step, result["grad_norm"], batch.examples)
             row |= {key if name == "policy" else f"{name}_{key}": value for key, value in result.items()}
         row["batch_tokens"] = float(sum(example.tokens for example in batch.examples))
+        row["trained_tokens"] = float(sum(example.trained for example in batch.examples))
         return row
 
     def _micro_batches(self, examples: Sequence[Example]) -> Iterator[PackedBatch]:

@@ -63,6 +63,5 @@ class Likelihood:
         return {"nll": float(sum(segment.weight.sum() for e in examples for segment in e.segments))}
 
     def terms(self, batch: PackedBatch, outputs: Outputs, module: str) -> Terms:
-        total, logp = outputs.weighted_nll(batch.weight)
-        count = float(batch.weight.sum())
-        return Terms({"nll": total}, {"nll": (total.detach(), count), "trained_tokens": (float(len(logp)), 1.0)})
+        total, _ = outputs.weighted_nll(batch.weight)
+        return Terms({"nll": total})
