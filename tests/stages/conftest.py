@@ -1,70 +1,20 @@
-"""A very small world, taken through the real stages once: what the training stages are tested on."""
+"""The small world, made once a test process."""
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+sys.path.insert(0, str(Path(__file__).parent))
+from stages_small import Small, easy_tasks
+
 from fledge.core.config import build
 from fledge.microworld.config import Config as WorldConfig
 from fledge.microworld.generate import run as make_world
 from fledge.recipe import stage_module
-
-NANO = {"size": "nano"}
-
-
-@dataclass(frozen=True)
-class Small:
-    """Folders of the small world's artefacts, and configurations of the training stages on them."""
-
-    root: Path
-
-    def at(self, name: str) -> str:
-        return str(self.root / name)
-
-    def config(self, stage: str, **changes: Any) -> dict[str, Any]:
-        loop = {"micro_tokens": 1024, "snapshot_steps": 2, "snapshot_seconds": 1e9, "tensorboard": False}
-        common = {"optimizer": {"lr": 1e-3}, "loop": loop, "dtype": "float32", "seed": 3}
-        model = self.at("pretrain")
-        replay = {"data": [self.at("world/sft.jsonl")], "batch_size": 3}
-        own: dict[str, Any] = {
-            "pretrain": {
-                "shards": self.at("shards"), "tokenizer": self.at("tokenizer"), "model": NANO, "context": 64,
-                "batch_tokens": 512, "tokens": 5120, "held_out_tokens": 500,
-            },
-            "sft": {"model": model, "data": [self.at("world/sft.jsonl")], "batch_size": 8, "epochs": 0.3},
-            "dpo": {
-                "model": model, "data": [self.at("world/preferences.jsonl")], "batch_size": 4, "epochs": 0.8,
-                "replay": replay,
-            },
-            "grpo": {
-                "model": model, "tasks": [self.at("sums.jsonl")], "steps": 8, "updates": 2, "beta": 0.01,
-                "rollout": {"prompts": 4, "samples": 3, "max_new_tokens": 12}, "replay": replay,
-            },
-        }[stage]  # fmt: skip
-        return {**common, **own, **changes}
-
-    def run(self, stage: str, out: Path, **changes: Any) -> dict[str, Any]:
-        """In this process; returns the manifest."""
-        module = stage_module(stage)
-        module.run(build(module.Config, self.config(stage, **changes)), out)
-        manifest: dict[str, Any] = json.loads((out / "manifest.json").read_text(encoding="utf-8"))
-        return manifest
-
-    def start(self, stage: str, out: Path, **changes: Any) -> subprocess.Popen[str]:
-        """In a process of its own, through the command line."""
-        file = out.parent / f"{out.name}.json"
-        file.write_text(json.dumps(self.config(stage, **changes)), encoding="utf-8")  # JSON is YAML
-        command = [sys.executable, "-c", "from fledge.cli import main; main()", stage, str(file), "--out", str(out)]
-        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-        return subprocess.Popen(command, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=environment)
 
 
 @pytest.fixture(scope="session")
@@ -87,17 +37,6 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Small:
     for name, values in stages.items():
         module = stage_module(name)
         module.run(build(module.Config, values), root / name)
-    _easy_tasks(root / "sums.jsonl")
+    easy_tasks(root / "sums.jsonl")
     result.run("pretrain", root / "pretrain")
     return result
-
-
-def _easy_tasks(path: Path) -> None:
-    """Tasks that a model of a few steps sometimes solves by chance, so that groups have a spread."""
-    with path.open("w", encoding="utf-8") as file:
-        for index in range(12):
-            row = {
-                "id": f"easy-{index}", "messages": [{"role": "user", "content": f"{index}?"}],
-                "verifier": "contains", "answer": {"any": [*list("aeiou"), "的", "是"]},
-            }  # fmt: skip
-            file.write(json.dumps(row, ensure_ascii=False) + "\n")

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from stages_small import Small
 
-from conftest import Small  # type: ignore[import-not-found]
 from fledge.core.config import build
 from fledge.core.errors import ArtefactError, ConfigError, DataError, FledgeError
 from fledge.model.decoder import Decoder

@@ -9,8 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
-
-from conftest import Small  # type: ignore[import-not-found]
+from stages_small import Small
 
 STAGES = ("pretrain", "sft", "dpo", "grpo")
 
