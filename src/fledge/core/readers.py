@@ -30,8 +30,8 @@ def read_records(
 
     `Preference` rows may also be in the implicit-prompt form (``chosen`` and ``rejected`` as whole dialogues) or in
     the form of fine-tuning APIs (``input``, ``preferred_output``, ``non_preferred_output``); `Conversation` rows may
-    also use ``conversations`` with ``from``/``value``, or ``prompt``/``response``, or ``instruction``/``output``;
-    `Task` rows may be ``question`` and ``answer`` as in GSM8K: the number after the last ``####``, or a bare number.
+    also be a pair, of which the better answer is taken, or use ``conversations`` with ``from``/``value``, or
+    ``prompt``/``response``, or ``instruction``/``output``; `Task` rows may be ``question`` and ``answer`` as in GSM8K: the number after the last ``####``, or a bare number.
     """
     for place, row in read_rows(path, on_error, skipped):
         try:
@@ -182,6 +182,10 @@ def _messages(value: Any) -> list[dict[str, Any]]:
 
 
 def _conversation(row: dict[str, Any]) -> dict[str, Any]:
+    if {"chosen", "rejected"} <= row.keys() or "preferred_output" in row:
+        pair = _preference(row)  # a pair of answers is read as the dialogue with the better one
+        better = {"role": "assistant", "content": pair["chosen"]}
+        return {"messages": [*pair["prompt"], better], "meta": pair.get("meta", {})}
     if "messages" in row:
         known = {"messages", "meta"}
         _refuse_unknown(row, known)

@@ -20,8 +20,8 @@ __all__ = ["Config", "estimate", "generate", "presets", "run"]
 def generate(config: Config, folder: Path) -> dict[str, Any]:
     """Writes everything into `folder` and returns counts. The same configuration gives the same bytes.
 
-    Files: ``site/*.warc.gz``, ``truth.jsonl``, ``sft.jsonl`` (`Conversation`), ``preferences.jsonl`` (`Preference`),
-    ``tasks.jsonl`` and ``test.jsonl`` (`Task`), ``world.json``. Raises `DataError` where more tests are asked for
+    Files: ``site/*.warc.gz``, ``truth.jsonl``, ``sft.jsonl`` and its part ``replay.jsonl`` (`Conversation`),
+    ``preferences.jsonl`` (`Preference`), ``tasks.jsonl`` and ``test.jsonl`` (`Task`), ``world.json``. Raises `DataError` where more tests are asked for
     than there are different questions.
     """
     folder.mkdir(parents=True, exist_ok=True)
@@ -36,6 +36,8 @@ def generate(config: Config, folder: Path) -> dict[str, Any]:
         bar.advance(2, note="conversations")
         conversations = chat.write_conversations(world, config.sft_conversations)
         write_jsonl(folder / "sft.jsonl", conversations)
+        # For later stages to repeat: all but who the assistant is, which they change
+        write_jsonl(folder / "replay.jsonl", (c for c in conversations if c.meta["skill"] != "identity"))
         metrics["sft_tokens_estimated"] = round(sum(_tokens(m.content) + 5 for c in conversations for m in c.messages))
         bar.advance(1, note="preferences and tasks")
         pairs = write_jsonl(folder / "preferences.jsonl", preferences.write_preferences(world, config.preference_pairs))
