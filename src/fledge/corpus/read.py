@@ -197,8 +197,7 @@ def _jsonl(part: Part, config: ReadConfig) -> Iterator[Item]:
         except (ValueError, RecursionError) as error:
             yield Refused(part.label, offset, "malformed_line", f"{place}: not valid JSON: {error}", error=True)
             continue
-        for _, item in _rows(part, config, offset, place, row, {"line": number}):
-            yield item
+        yield from _rows(part, config, offset, place, row, {"line": number})
 
 
 def _json(part: Part, config: ReadConfig) -> Iterator[Item]:
@@ -222,19 +221,19 @@ def _json(part: Part, config: ReadConfig) -> Iterator[Item]:
         return
     count = 0
     for number, row in enumerate(rows):
-        for _, item in _rows(part, config, count, f"{part.path}:item {number}", row, {}):
+        for item in _rows(part, config, count, f"{part.path}:item {number}", row, {}):
             yield item
             count += 1
 
 
 def _rows(
     part: Part, config: ReadConfig, offset: int, place: str, row: Any, meta: dict[str, Any], depth: int = 0
-) -> Iterator[tuple[int, Item]]:
-    """(depth, record) of a row, which may hold further rows under its text key."""
+) -> Iterator[Item]:
+    """The records of a row: itself, or those that it holds under its text key."""
     key = next((key for key in config.text_keys if key in row), None) if isinstance(row, dict) else None
     inner = row[key] if key is not None else None
     if not (isinstance(inner, list) and any(isinstance(item, dict) for item in inner)) or depth == _DEEPEST:
-        yield depth, _row(part, config, offset, place, row, meta)
+        yield _row(part, config, offset, place, row, meta)
         return
     for number, item in enumerate(inner):
         for found in _rows(part, config, offset, f"{place}.{key}.{number}", item, dict(meta), depth + 1):
