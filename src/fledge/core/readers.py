@@ -29,9 +29,10 @@ def read_records(
     """Yield the records of a file. With ``on_error="skip"`` the reason for each bad row is appended to ``skipped``.
 
     `Preference` rows may also be in the implicit-prompt form (``chosen`` and ``rejected`` as whole dialogues) or in
-    the form of fine-tuning APIs (``input``, ``preferred_output``, ``non_preferred_output``); `Conversation` rows may
+    the form of fine-tuning APIs (``input``, ``preferred_output``, ``non_preferred_output``). `Conversation` rows may
     also be a pair, of which the better answer is taken, or use ``conversations`` with ``from``/``value``, or
-    ``prompt``/``response``, or ``instruction``/``output``; `Task` rows may be ``question`` and ``answer`` as in GSM8K: the number after the last ``####``, or a bare number.
+    ``prompt``/``response``, or ``instruction``/``output``. `Task` rows may be ``question`` and ``answer`` as in GSM8K:
+    the number after the last ``####``, or a bare number.
     """
     for place, row in read_rows(path, on_error, skipped):
         try:
