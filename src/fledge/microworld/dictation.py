@@ -1,8 +1,9 @@
 """Pages of dictation: things said twice, and things looked up in a list that stands just above.
 
-A small model learns late to look back and copy, and every other skill waits for it: without these pages the same model
-after the same number of tokens wrote "the locker code is" and then invented the code. Words, names and digits are drawn
-at random, so nothing but looking back can predict the second time.
+A small model learns late to look back and copy, and every other skill waits for it: without these pages a model of 5M
+parameters, after 1.8M tokens, wrote "the locker code is" and then invented the code. Words, names and digits are drawn
+at random, so nothing but looking back can predict the second time. They teach most where they come first and dense:
+strewn over the whole of pretraining (one page in six) they taught nothing in 1.9M tokens.
 """
 
 # ruff: noqa: E501  (a Chinese character counts as two columns)
@@ -46,7 +47,7 @@ def _several(world: World, rng: random.Random, index: int, low: int, high: int) 
 
 
 def _said_twice(world: World, rng: random.Random, index: int) -> str:
-    things = _several(world, rng, index, 3, 7)
+    things = _several(world, rng, index, 5, 12)
     if index == 0:
         first, again = " ".join(things), ", ".join(things)
         return rng.choice((
@@ -98,7 +99,7 @@ def _digits(world: World, rng: random.Random, index: int) -> str:
 
 
 _FORMS: tuple[tuple[Callable[[World, random.Random, int], str], float], ...] = (
-    (_said_twice, 0.35), (_looked_up, 0.35), (_by_place, 0.1), (_digits, 0.2),
+    (_said_twice, 0.6), (_looked_up, 0.25), (_by_place, 0.05), (_digits, 0.1),
 )  # fmt: skip
 
 

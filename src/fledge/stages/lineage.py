@@ -71,7 +71,8 @@ def _locate(examples: list[Example], token: int) -> tuple[Segment, int]:
 
 def _pretraining(manifest: Mapping[str, Any]) -> Source:
     config = build(pretrain.Config, manifest["config"])
-    return pretrain.Documents(TokenShards(config.shards), config.context, config.batch_tokens, config.seed)
+    shards = TokenShards(config.shards)
+    return pretrain.Documents(shards, config.context, config.batch_tokens, config.seed, config.first)
 
 
 def _conversations(manifest: Mapping[str, Any]) -> Source:

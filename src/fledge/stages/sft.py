@@ -71,4 +71,6 @@ def run(config: Config, out: Path, redo: bool = False) -> None:
 
 
 def estimate(config: Config, bench: Bench) -> dict[str, Any]:
-    return stage_estimate(bench, config.model, config.data, config.epochs, config.batch_size, config.dtype)
+    return stage_estimate(
+        bench, config.model, config.data, config.epochs, config.batch_size, config.dtype, config.optimizer.name
+    )

@@ -17,7 +17,7 @@ from fledge.model.config import DecoderConfig
 from fledge.model.decoder import Decoder
 from fledge.model.layout import Layout
 from fledge.model.rotary import Rotary
-from fledge.train.batch import pack, single
+from fledge.train.batch import Example, pack, single
 from fledge.train.objective import Likelihood
 from fledge.train.optimizer import OptimizerConfig
 from fledge.train.trainee import Trainee
@@ -27,14 +27,23 @@ ASSUMED_FLOPS = 2e11  # a second, where nothing may be measured
 
 
 def training_estimate(
-    bench: Bench, shape: DecoderConfig, tokens: float, batch_tokens: int, length: int, dtype: str
+    bench: Bench,
+    shape: DecoderConfig,
+    tokens: float,
+    batch_tokens: int,
+    length: int,
+    dtype: str,
+    optimizer: str = "adamw",
 ) -> dict[str, Any]:
     """Parameters, FLOPs, memory and seconds of training on ``tokens`` tokens in segments of ``length``."""
     flops = shape.training_flops(length) * tokens
     per_token = shape.training_flops(length) / ASSUMED_FLOPS
     if bench.measure:
-        key = f"train {shape.parameters} {batch_tokens} {length} {dtype}"
-        per_token = bench.once(key, lambda: measure_training(shape, batch_tokens, length, dtype, bench.seconds))
+        key = f"train {shape.parameters} {batch_tokens} {length} {dtype} {optimizer}"
+        measured = bench.once(
+            key, lambda: measure_training(shape, batch_tokens, length, dtype, bench.seconds, optimizer)
+        )
+        per_token = measured
     return {
         "parameters": shape.parameters,
         "tokens": tokens,
@@ -47,8 +56,8 @@ def training_estimate(
 
 
 def stage_estimate(
-    bench: Bench, model: Path, data: Sequence[Path], epochs: float, batch: int, dtype: str, passes: float = 1.0,
-    replay: int = 0,
+    bench: Bench, model: Path, data: Sequence[Path], epochs: float, batch: int, dtype: str, optimizer: str,
+    passes: float = 1.0, replay: int = 0,
 ) -> dict[str, Any]:  # fmt: skip
     """Fine-tuning on records. ``passes``: forward and backward as 1, so a reference's forward adds a third."""
     shape = _shape(bench, model)
@@ -56,7 +65,7 @@ def stage_estimate(
     mean = np.mean([float(bench.fact(path, f"{path.stem}_mean_tokens", 80)) for path in data])
     steps = max(1, round(rows * epochs / batch))
     tokens = steps * (batch * float(mean) * passes + replay * 70)
-    return training_estimate(bench, shape, tokens, max(256, round(tokens / steps)), int(mean), dtype)
+    return training_estimate(bench, shape, tokens, max(256, round(tokens / steps)), int(mean), dtype, optimizer)
 
 
 def rollout_estimate(
@@ -84,28 +93,32 @@ def training_memory(shape: DecoderConfig, batch_tokens: int, length: int, dtype:
     return int(states + batch_tokens * shape.num_hidden_layers * layer * width)
 
 
-def measure_training(shape: DecoderConfig, batch_tokens: int, length: int, dtype: str, seconds: float) -> float:
-    """Seconds for one trained token: forward, backward, update, on random tokens."""
+def measure_training(
+    shape: DecoderConfig, batch_tokens: int, length: int, dtype: str, seconds: float, optimizer: str
+) -> float:
+    """Seconds for one trained token: forward, backward, update, on random tokens of uneven documents."""
     decoder = Decoder(shape)
     decoder.initialise(0)
-    trainee = Trainee(decoder, OptimizerConfig(lr=1e-4), compute_dtype(dtype))
+    trainee = Trainee(decoder, OptimizerConfig.model_validate({"lr": 1e-4, "name": optimizer}), compute_dtype(dtype))
     generator = np.random.default_rng(0)
-    weight = np.ones(max(2, length), np.float32)
-    weight[0] = 0
-    count = max(1, batch_tokens // len(weight))
-    examples = [single(generator.integers(0, shape.vocab_size, len(weight)), weight) for _ in range(count)]
+    examples: list[Example] = []
+    while sum(e.tokens for e in examples) < batch_tokens:  # lengths of half to one and a half of the mean
+        size = max(2, round(length * generator.uniform(0.5, 1.5)))
+        weight = np.ones(size, np.float32)
+        weight[0] = 0
+        examples.append(single(generator.integers(0, shape.vocab_size, size), weight))
     objective = Likelihood()
     denominators = objective.denominators(examples)
     taken: list[float] = []
     began = time.perf_counter()
-    while len(taken) < 3 or time.perf_counter() - began < seconds:
+    while len(taken) < 2 or (time.perf_counter() - began < seconds):
         started = time.perf_counter()
         loss, _, _ = trainee.loss(pack(examples), objective, denominators)
         loss.backward()
         trainee.collect()
         trainee.step(len(taken), 1000)
         taken.append(time.perf_counter() - started)
-    return float(np.median(taken[1:])) / (count * len(weight))
+    return float(np.median(taken[1:])) / sum(e.tokens for e in examples)
 
 
 @torch.no_grad()
