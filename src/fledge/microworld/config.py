@@ -12,6 +12,7 @@ class Config(BaseConfig):
 
     seed: int = 0
     pages: int = Field(default=5500, ge=20, description="clean pages on the site; defects come on top")
+    exercises: int = Field(default=6000, ge=0, description="rows to recite, for a model that is to learn to copy")
     people: int = Field(default=32, ge=4, le=120, description="invented people, six facts each")
     places: int = Field(default=24, ge=4, le=80, description="invented places, five facts each")
     tests_per_skill: int = Field(default=100, ge=1, le=1000, description="held-out items per skill and language")
@@ -34,7 +35,8 @@ class Config(BaseConfig):
 
 presets: dict[str, Config] = {
     "smoke": Config(
-        pages=150, people=8, places=6, tests_per_skill=6, sft_conversations=300, preference_pairs=60, rl_tasks=60
+        pages=150, exercises=100, people=8, places=6, tests_per_skill=6, sft_conversations=300, preference_pairs=60,
+        rl_tasks=60,
     ),
     "laptop": Config(),
 }

@@ -1,9 +1,9 @@
-"""Pages of dictation: things said twice, and things looked up in a list that stands just above.
+"""Dictation: things said again, and things looked up in a list that stands just above.
 
 A small model learns late to look back and copy, and every other skill waits for it: without these pages a model of 5M
 parameters, after 1.8M tokens, wrote "the locker code is" and then invented the code. Words, names and digits are drawn
-at random, so nothing but looking back can predict the second time. They teach most where they come first and dense:
-strewn over the whole of pretraining (one page in six) they taught nothing in 1.9M tokens.
+at random, so nothing but looking back can predict the second time. Strewn over the whole of pretraining, one page in
+six, they taught nothing in 1.9M tokens; dense exercises before it are what teaches (`exercises`), pages keep it up.
 """
 
 # ruff: noqa: E501  (a Chinese character counts as two columns)
@@ -11,8 +11,9 @@ strewn over the whole of pretraining (one page in six) they taught nothing in 1.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
+from fledge.core.records import Document
 from fledge.microworld import lexicon
 from fledge.microworld.names import ENDINGS, SYLLABLES
 from fledge.microworld.page import Block, Page, p
@@ -47,7 +48,7 @@ def _several(world: World, rng: random.Random, index: int, low: int, high: int) 
 
 
 def _said_twice(world: World, rng: random.Random, index: int) -> str:
-    things = _several(world, rng, index, 5, 12)
+    things = _several(world, rng, index, 3, 7)
     if index == 0:
         first, again = " ".join(things), ", ".join(things)
         return rng.choice((
@@ -99,7 +100,7 @@ def _digits(world: World, rng: random.Random, index: int) -> str:
 
 
 _FORMS: tuple[tuple[Callable[[World, random.Random, int], str], float], ...] = (
-    (_said_twice, 0.6), (_looked_up, 0.25), (_by_place, 0.05), (_digits, 0.1),
+    (_said_twice, 0.4), (_looked_up, 0.35), (_by_place, 0.1), (_digits, 0.15),
 )  # fmt: skip
 
 
@@ -108,4 +109,22 @@ def page(world: World, rng: random.Random, language: str) -> Page:
     forms, weights = zip(*_FORMS, strict=True)
     blocks: list[Block] = [p(rng.choices(forms, weights)[0](world, rng, index)) for _ in range(rng.randint(7, 10))]
     number = rng.randint(1, 900)
-    return Page("dictation", language, f"Dictation {number}" if language == "en" else f"听写第{number}课", tuple(blocks))
+    return Page(
+        "dictation", language, f"Dictation {number}" if language == "en" else f"听写第{number}课", tuple(blocks)
+    )
+
+
+def exercises(world: World, count: int) -> Iterator[Document]:
+    """Rows to recite: the same words, names or digits three times. Two thirds can be known only by looking back."""
+    rng = world.rng("exercises")
+    for number in range(count):
+        index = number % 2
+        kind = rng.random()
+        if kind < 0.7:
+            things = [word[index] for word in rng.sample(lexicon.NOUNS, rng.randint(10, 24))]
+        elif kind < 0.85:
+            things = [_name(rng, index) for _ in range(rng.randint(3, 7))]
+        else:
+            things = list(str(rng.randint(10**5, 10**12)))
+        row = " ".join(things)
+        yield Document(text=f"{row} / {row} / {row}", source=f"exercise:{number}", language=("en", "zh")[index])

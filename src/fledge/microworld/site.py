@@ -21,7 +21,7 @@ SHARES: tuple[tuple[Maker, float], ...] = (
     (pages.article, 0.20), (pages.roundup, 0.06), (pages.table, 0.05), (pages.dialogue, 0.04), (pages.questions, 0.10),
     (lessons.sum_page, 0.15), (lessons.conversions, 0.02), (lessons.glossary, 0.04), (lessons.parallel, 0.07),
     (lessons.code, 0.04), (lessons.formats, 0.05), (lessons.long_page, 0.05), (manners.page, 0.03),
-    (dictation.page, 0.30),
+    (dictation.page, 0.12),
 )  # fmt: skip
 ASSISTANT_PAGES = 10  # in each language; fewer on a small site
 TRADITIONAL_EVERY = 300  # of so many pages, one is in traditional characters

@@ -72,7 +72,7 @@ def _locate(examples: list[Example], token: int) -> tuple[Segment, int]:
 def _pretraining(manifest: Mapping[str, Any]) -> Source:
     config = build(pretrain.Config, manifest["config"])
     shards = TokenShards(config.shards)
-    return pretrain.Documents(shards, config.context, config.batch_tokens, config.seed, config.first)
+    return pretrain.Documents(shards, config.context, config.batch_tokens, config.seed)
 
 
 def _conversations(manifest: Mapping[str, Any]) -> Source:

@@ -9,19 +9,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from pydantic import Field, model_validator
 
 from fledge.core import config as core_config
 from fledge.core.artefact import produce
 from fledge.core.bench import Bench
 from fledge.core.config import build
-from fledge.core.errors import ConfigError, DataError
+from fledge.core.errors import ConfigError
 from fledge.corpus.shards import TokenShards
 from fledge.model import sizes
 from fledge.model.config import DecoderConfig
@@ -56,9 +54,6 @@ class Config(TrainingConfig):
     context: int = Field(default=0, ge=0, description="tokens of a segment; 0: what the size recommends")
     tokens: int = Field(default=0, ge=0, description="how many tokens to train on; 0: `epochs` passes")
     epochs: float = Field(default=1.0, gt=0)
-    first: str = Field(
-        default="", description="shell pattern on a document's URL or source: these come first, as a curriculum"
-    )
     batch_tokens: int = Field(default=0, ge=0, description="tokens of a step; 0: what the size recommends")
     held_out_tokens: int = Field(default=100_000, ge=0, description="bits per byte are measured on so many")
     optimizer: OptimizerConfig | None = None  # type: ignore[assignment]
@@ -89,21 +84,12 @@ class Config(TrainingConfig):
 class Documents:
     """Source: pieces of documents in a seeded order, until a batch is full."""
 
-    def __init__(self, shards: TokenShards, context: int, batch_tokens: int, seed: int, first: str = "") -> None:
+    def __init__(self, shards: TokenShards, context: int, batch_tokens: int, seed: int) -> None:
         self.shards, self.context, self.batch_tokens = shards, context, batch_tokens
         # a document of one token has nothing to predict, and no piece
         pieces = -(-(np.asarray(shards.lengths, np.int64) - 1) // (context - 1))
         self.last = np.cumsum(pieces)  # (documents,) pieces up to and with each
-        early = np.repeat(self._matching(first), pieces) if first else None
-        self.order = EpochOrder(int(self.last[-1]) if len(self.last) else 0, seed, early)
-
-    def _matching(self, pattern: str) -> npt.NDArray[np.bool_]:
-        """(documents,) whose URL or source matches. Raises `DataError` where none does."""
-        infos = (self.shards.info(i) for i in range(len(self.shards)))
-        found = np.array([any(fnmatchcase(str(x[k] or ""), pattern) for k in ("url", "source")) for x in infos], bool)
-        if not found.any():
-            raise DataError(f"first={pattern!r}: no document's URL or source matches")
-        return found
+        self.order = EpochOrder(int(self.last[-1]) if len(self.last) else 0, seed)
 
     def next(self, step: int, models: Mapping[str, Trainee]) -> GlobalBatch:
         examples: list[Example] = []
@@ -180,7 +166,7 @@ def run(config: Config, out: Path, redo: bool = False) -> None:
         probe = None
         if len(held_out) and config.held_out_tokens:
             probe = BitsPerByte(held_out, config.context, config.held_out_tokens, config.loop.micro_tokens)
-        source = Documents(shards, config.context, config.batch_tokens, config.seed, config.first)
+        source = Documents(shards, config.context, config.batch_tokens, config.seed)
         train(
             config, work, with_context(decoder, config.context), tokenizer, source, Likelihood(), steps,
             out.name, mesh, probe, chat=False,

@@ -6,6 +6,7 @@ Reads a corpus (``documents/*.parquet``), encodes with a tokenizer folder, write
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
 from collections.abc import Iterator
 from fnmatch import fnmatchcase
@@ -19,6 +20,8 @@ from fledge.core.artefact import Work, is_finished, produce, read_manifest
 from fledge.core.bench import Bench
 from fledge.core.errors import DataError
 from fledge.core.progress import progress
+from fledge.core.readers import read_records
+from fledge.core.records import Document
 
 _BATCH = 1024  # documents encoded together
 _BYTES_PER_TOKEN = 3.0  # a guess for the forecast before anything was encoded
@@ -39,7 +42,7 @@ class Repeat(core_config.Config):
 class Config(core_config.Config):
     """Configuration of the stage."""
 
-    documents: Path = Field(description="a corpus: folder with documents/*.parquet")
+    documents: Path = Field(description="a corpus: folder with documents/*.parquet, or a file of Document records")
     tokenizer: Path = Field(description="a tokenizer folder")
     held_out: float = Field(0.02, ge=0, lt=1, description="share of documents kept for measuring, by hash of the id")
     repeat: tuple[Repeat, ...] = Field((), description="the first entry that matches a document decides")
@@ -49,9 +52,7 @@ class Config(core_config.Config):
 def run(config: Config, out: Path, redo: bool = False) -> None:
     """Write the shards at ``out``; a finished folder that matches is left as it is."""
     inputs: dict[str, Any] = {"documents": config.documents, "tokenizer": config.tokenizer}
-    with produce(
-        out, kind="shards", stage="shards", config=config, inputs=inputs, seed=config.seed, redo=redo
-    ) as work:
+    with produce(out, kind="shards", stage="shards", config=config, inputs=inputs, seed=config.seed, redo=redo) as work:
         if not work.done:
             _make(config, work)
 
@@ -75,23 +76,21 @@ def estimate(config: Config, bench: Bench) -> dict[str, Any]:
 
 
 def _make(config: Config, work: Work) -> None:
-    import pyarrow.parquet as pq
-
     from fledge.corpus import tables
     from fledge.corpus.shards import SPLITS, TokenShards, write_shard
     from fledge.tokenizer.tokenizer import Tokenizer
 
-    files = tables.parts(config.documents / "documents")
+    files = [config.documents] if config.documents.is_file() else tables.parts(config.documents / "documents")
     if not files:
         raise DataError(f"{config.documents}: holds no documents/*.parquet. Give the folder that stage corpus wrote.")
     tokenizer = Tokenizer.load(config.tokenizer)
-    total = sum(pq.read_metadata(path).num_rows for path in files)
+    counts = [_count(path) for path in files]
+    total = sum(counts)
     dropped: Counter[str] = Counter()
     with progress("shards", total, unit="docs") as bar:
-        for number, path in enumerate(files):
+        for number, (path, rows) in enumerate(zip(files, counts, strict=True)):
             name = f"part-{number:05d}.arrow"
             places = [work.folder / split / name for split in SPLITS]
-            rows = pq.read_metadata(path).num_rows
             if not all(place.exists() for place in places):  # else an earlier, interrupted run wrote them
                 encoded = list(_encoded(path, tokenizer, config))
                 for place, held_out in zip(places, (False, True), strict=True):
@@ -123,12 +122,10 @@ def _make(config: Config, work: Work) -> None:
 def _encoded(path: Path, tokenizer: Any, config: Config) -> Iterator[tuple[dict[str, Any], bool]]:
     """Rows of a shard and whether they are held out."""
     import numpy as np
-    import pyarrow.parquet as pq
 
     from fledge.corpus.shards import is_held_out
 
-    for batch in pq.ParquetFile(path).iter_batches(batch_size=_BATCH):
-        rows = batch.to_pylist()
+    for rows in _batches(path):
         for row, ids in zip(rows, tokenizer.encode_batch([row["text"] for row in rows]), strict=True):
             if not ids:
                 continue
@@ -138,3 +135,28 @@ def _encoded(path: Path, tokenizer: Any, config: Config) -> Iterator[tuple[dict[
             for copy in range(min(times, 1) if held_out else times):
                 info = {key: row[key] for key in ("id", "source", "offset", "url", "language")}
                 yield {**info, "tokens": values, "bytes": len(row["text"].encode()), "copy": copy}, held_out
+
+
+def _count(path: Path) -> int:
+    import pyarrow.parquet as pq
+
+    return pq.read_metadata(path).num_rows if path.suffix == ".parquet" else sum(len(rows) for rows in _batches(path))
+
+
+def _batches(path: Path) -> Iterator[list[dict[str, Any]]]:
+    """Rows of a corpus's file, or of a file of `Document` records, whose offset is their number in it."""
+    import pyarrow.parquet as pq
+
+    if path.suffix == ".parquet":
+        for batch in pq.ParquetFile(path).iter_batches(batch_size=_BATCH):
+            yield batch.to_pylist()
+        return
+    numbered = enumerate(read_records(path, Document))
+    while part := list(itertools.islice(numbered, _BATCH)):
+        yield [
+            {
+                "id": d.id, "text": d.text, "source": d.source, "offset": number, "url": "",
+                "language": d.language or "",
+            }
+            for number, d in part
+        ]  # fmt: skip

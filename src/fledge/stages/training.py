@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from pydantic import Field
 
@@ -40,15 +39,12 @@ class TrainingConfig(core_config.Config):
 
 
 class EpochOrder:
-    """The order in which examples are taken: a fresh permutation an epoch, from the seed. The cursor is one number.
+    """The order in which examples are taken: a fresh permutation an epoch, from the seed. The cursor is one number."""
 
-    ``first`` (count,) marks examples that come before the others in the first epoch.
-    """
-
-    def __init__(self, count: int, seed: int, first: npt.NDArray[np.bool_] | None = None) -> None:
+    def __init__(self, count: int, seed: int) -> None:
         if count <= 0:
             raise DataError("there is nothing to train on: the data hold no usable example")
-        self.count, self.seed, self.first = count, seed, first
+        self.count, self.seed = count, seed
         self.taken = 0
         self._epoch = -1
         self._order = np.empty(0, np.int64)
@@ -57,9 +53,6 @@ class EpochOrder:
         epoch, place = divmod(self.taken, self.count)
         if epoch != self._epoch:
             self._order = np.random.Generator(np.random.Philox(key=[self.seed, epoch])).permutation(self.count)
-            if epoch == 0 and self.first is not None:
-                early = self.first[self._order]
-                self._order = np.concatenate([self._order[early], self._order[~early]])
             self._epoch = epoch
         self.taken += 1
         return int(self._order[place])
