@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import resource
+import signal
 import subprocess
 import sys
 import time
@@ -162,7 +163,11 @@ def test_a_run_can_be_interrupted_and_goes_on(tmp_path: Path) -> None:
         encoding="utf-8",
     )
     arguments = [sys.executable, "-m", "fledge.cli", "run", str(recipe), "--out", str(tmp_path / "runs")]
-    running = subprocess.Popen(arguments, stderr=subprocess.PIPE, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    running = subprocess.Popen(
+        arguments, stderr=subprocess.PIPE, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"},
+        # where the tests are a background job of a shell, the signal would be ignored from birth
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )  # fmt: skip
     assert running.stderr is not None
     for line in running.stderr:
         if line.startswith("[2/2] world"):
