@@ -66,6 +66,10 @@ def estimate(config: Config, bench: Bench) -> dict[str, Any]:
     else:
         documents = int(bench.fact(config.documents, "documents", 0))
         size = int(bench.fact(config.documents, "bytes", 0))
+    rows = int(bench.fact(config.documents, f"{config.documents.stem}_rows", 0))
+    if rows and config.documents.suffix == ".jsonl":
+        mean = float(bench.fact(config.documents, f"{config.documents.stem}_mean_tokens", 80))
+        return {"documents": rows, "tokens": int(rows * mean), "mean_tokens": mean, "seconds": 1.0 + rows * 1e-4}
     if not documents:
         return {}
     tokens = int(size / _BYTES_PER_TOKEN * (1 - config.held_out)) + documents
