@@ -11,12 +11,11 @@ class Config(BaseConfig):
     """How large the world is. The defaults are the laptop quickstart's."""
 
     seed: int = 0
-    pages: int = Field(default=5500, ge=20, description="clean pages on the site; defects come on top")
-    exercises: int = Field(default=6000, ge=0, description="rows to recite, for a model that is to learn to copy")
+    pages: int = Field(default=6000, ge=20, description="clean pages on the site; defects come on top")
     people: int = Field(default=32, ge=4, le=120, description="invented people, six facts each")
     places: int = Field(default=24, ge=4, le=80, description="invented places, five facts each")
     tests_per_skill: int = Field(default=100, ge=1, le=1000, description="held-out items per skill and language")
-    sft_conversations: int = Field(default=10000, ge=20)
+    sft_conversations: int = Field(default=12000, ge=20)
     preference_pairs: int = Field(default=1200, ge=10)
     rl_tasks: int = Field(default=2000, ge=10)
     hard_sum_share: float = Field(default=0.5, ge=0, le=1, description="of the sums on pages, those of 3 and 4 digits")
@@ -35,8 +34,7 @@ class Config(BaseConfig):
 
 presets: dict[str, Config] = {
     "smoke": Config(
-        pages=150, exercises=100, people=8, places=6, tests_per_skill=6, sft_conversations=300, preference_pairs=60,
-        rl_tasks=60,
+        pages=150, people=8, places=6, tests_per_skill=6, sft_conversations=300, preference_pairs=60, rl_tasks=60
     ),
     "laptop": Config(),
 }

@@ -67,7 +67,6 @@ def _training_texts(folder: Path) -> Iterator[str]:
     for row in _rows(folder / "truth.jsonl"):
         if row["defect"] != "leaked_test":
             yield row["text"]
-    yield from (row["text"] for row in _rows(folder / "exercises.jsonl"))
     for row in _rows(folder / "sft.jsonl"):
         yield from (m["content"] for m in row["messages"])
     for row in _rows(folder / "preferences.jsonl"):

@@ -11,15 +11,12 @@ from fledge.microworld.config import Config
 _SECONDS_PER_PAGE, _SECONDS_PER_ROW = 6e-4, 1e-4
 _START = 0.5
 # Tokens of a record in the chat format, measured with a tokenizer of 4,096 ids.
-_MEAN_TOKENS = {"sft": 52, "preferences": 60, "tasks": 30, "exercises": 72}
+_MEAN_TOKENS = {"sft": 52, "preferences": 60, "tasks": 30}
 
 
 def estimate(config: Config, bench: Bench) -> dict[str, Any]:
     """``pages`` with the planted ones; rows and mean tokens of each file, named by the file."""
-    rows = {
-        "sft": config.sft_conversations, "preferences": config.preference_pairs, "tasks": config.rl_tasks,
-        "exercises": config.exercises,
-    }  # fmt: skip
+    rows = {"sft": config.sft_conversations, "preferences": config.preference_pairs, "tasks": config.rl_tasks}
     pages = round(config.pages * (1 + config.defect_rate))
     facts: dict[str, Any] = {f"{name}_rows": count for name, count in rows.items()}
     facts |= {f"{name}_mean_tokens": count for name, count in _MEAN_TOKENS.items()}

@@ -9,7 +9,7 @@ from typing import Any
 from fledge.core import artefact
 from fledge.core.progress import progress
 from fledge.core.readers import write_jsonl
-from fledge.microworld import card, chat, dictation, preferences, site, tasks
+from fledge.microworld import card, chat, preferences, site, tasks
 from fledge.microworld.config import Config, presets
 from fledge.microworld.estimate import estimate
 from fledge.microworld.world import World
@@ -20,7 +20,7 @@ __all__ = ["Config", "estimate", "generate", "presets", "run"]
 def generate(config: Config, folder: Path) -> dict[str, Any]:
     """Writes everything into `folder` and returns counts. The same configuration gives the same bytes.
 
-    Files: ``site/*.warc.gz``, ``truth.jsonl``, ``exercises.jsonl`` (`Document`), ``sft.jsonl`` and its part
+    Files: ``site/*.warc.gz``, ``truth.jsonl``, ``sft.jsonl`` and its part
     ``replay.jsonl`` (`Conversation`), ``preferences.jsonl`` (`Preference`), ``tasks.jsonl``, ``test.jsonl`` (`Task`),
     ``world.json``. Raises `DataError` where more tests are asked for than there are different questions.
     """
@@ -33,7 +33,6 @@ def generate(config: Config, folder: Path) -> dict[str, Any]:
         made = site.make_pages(world, items)
         write_jsonl(folder / "truth.jsonl", (site.truth(page) for page in made))
         metrics = site.write(world, made, folder)
-        write_jsonl(folder / "exercises.jsonl", dictation.exercises(world, config.exercises))
         bar.advance(2, note="conversations")
         conversations = chat.write_conversations(world, config.sft_conversations)
         write_jsonl(folder / "sft.jsonl", conversations)

@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from fledge.microworld import defects, dictation, html, lessons, manners, pages
+from fledge.microworld import defects, html, lessons, manners, pages
 from fledge.microworld.page import Page
 from fledge.microworld.pages import Maker
 from fledge.microworld.skills.base import Item
@@ -18,10 +18,9 @@ from fledge.microworld.world import World
 
 # How often each kind of page is made.
 SHARES: tuple[tuple[Maker, float], ...] = (
-    (pages.article, 0.20), (pages.roundup, 0.06), (pages.table, 0.05), (pages.dialogue, 0.04), (pages.questions, 0.10),
-    (lessons.sum_page, 0.15), (lessons.conversions, 0.02), (lessons.glossary, 0.04), (lessons.parallel, 0.07),
-    (lessons.code, 0.04), (lessons.formats, 0.05), (lessons.long_page, 0.05), (manners.page, 0.03),
-    (dictation.page, 0.12),
+    (pages.article, 0.24), (pages.roundup, 0.09), (pages.table, 0.06), (pages.dialogue, 0.06), (pages.questions, 0.10),
+    (lessons.sum_page, 0.15), (lessons.conversions, 0.02), (lessons.glossary, 0.05), (lessons.parallel, 0.07),
+    (lessons.code, 0.05), (lessons.formats, 0.04), (lessons.long_page, 0.08), (manners.page, 0.04),
 )  # fmt: skip
 ASSISTANT_PAGES = 10  # in each language; fewer on a small site
 TRADITIONAL_EVERY = 300  # of so many pages, one is in traditional characters

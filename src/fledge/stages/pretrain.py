@@ -67,7 +67,7 @@ class Config(TrainingConfig):
     def resolved(self) -> Config:
         """With the size's recommendations filled in."""
         advice = sizes.recommended(self.model.size)
-        schedule = {"kind": "cosine", "warmup": 0.02, "floor": advice["min_lr_ratio"]}
+        schedule = {"kind": "cosine", "warmup": 0.03, "floor": advice["min_lr_ratio"]}
         optimizer = self.optimizer or build(
             OptimizerConfig,
             {k: advice[k] for k in ("name", "lr", "betas", "eps", "weight_decay", "clip")} | {"schedule": schedule},
