@@ -6,7 +6,7 @@ artefact's manifest, without the model.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -59,7 +59,7 @@ def _document(shards: Path, document: str) -> Iterator[str]:
         yield f"  the corpus cannot tell more: {error}"
 
 
-def _locate(examples: list[Example], token: int) -> tuple[Segment, int]:
+def _locate(examples: Sequence[Example], token: int) -> tuple[Segment, int]:
     at = token
     for example in examples:
         for segment in example.segments:

@@ -190,10 +190,11 @@ def _start(config: Config) -> tuple[Decoder, Tokenizer]:
 
 def estimate(config: Config, bench: Bench) -> dict[str, Any]:
     config = config.resolved()
+    name = config.optimizer.name if config.optimizer is not None else "adamw"
     known_shape = bench.fact(config.start, "shape") if config.start else None
     rows = bench.fact(config.tokenizer, "vocab_size", 4096) if config.tokenizer else 4096
     shape = build(DecoderConfig, known_shape, "model") if known_shape else config.model.build(int(rows))
     known = bench.fact(config.shards, "tokens", 0)
     tokens = config.tokens or round(float(known) * config.epochs)
     length = min(config.context, int(bench.fact(config.shards, "mean_tokens", config.context)))
-    return training_estimate(bench, shape, tokens, config.batch_tokens, length, config.dtype, config.optimizer.name)
+    return training_estimate(bench, shape, tokens, config.batch_tokens, length, config.dtype, name)
