@@ -175,7 +175,7 @@ def test_a_run_can_be_interrupted_and_goes_on(tmp_path: Path) -> None:
     time.sleep(0.2)
     running.send_signal(2)
     said = running.stderr.read()
-    assert running.wait(60) == 130, said
+    assert running.wait(60) in (130, -signal.SIGINT), said  # a shell shows both as 130
     assert "stopped in stage 2 of 2 (world)" in said
     assert f"run {recipe} --out {tmp_path / 'runs'}" in said
     assert "Traceback" not in said
