@@ -150,4 +150,5 @@ def test_full_disk_in_a_snapshot_keeps_the_last_good_one(small: Small, tmp_path:
     snapshots = tmp_path / ".model.partial" / "snapshots"
     assert [p.name for p in sorted(snapshots.glob("step-*"))] == ["step-00000001"]
     small.run("sft", out, loop=loop)
-    assert (out / "model.safetensors").read_bytes() == (tmp_path / "quiet" / "model.safetensors").read_bytes()
+    same = (out / "model.safetensors").read_bytes() == (tmp_path / "quiet" / "model.safetensors").read_bytes()
+    assert same
