@@ -11,7 +11,13 @@ import torch
 from fledge.model.config import DecoderConfig
 from fledge.model.decoder import Decoder
 
-torch.set_num_threads(1)  # tests run side by side; threads that wait for each other are slower than none
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> None:
+    """Tests run side by side, and threads that wait for each other are slower than none; what a test before set (a
+    command in this process sets threads) must not change another's last bits."""
+    torch.set_num_threads(1)
+    torch.set_float32_matmul_precision("highest")
 
 
 def tiny_config(**changes: object) -> DecoderConfig:
