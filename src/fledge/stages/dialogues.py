@@ -175,6 +175,16 @@ class WithReplay:
         return terms
 
 
+def read_replay(
+    config: ReplayConfig | None, tokenizer: Tokenizer, max_tokens: int, on_error: OnError, seed: int, account: Account
+) -> Replay | None:
+    """The replay that a stage's configuration asks for; what was left out goes into ``account``."""
+    if config is None:
+        return None
+    dialogues = read_conversations(config.data, tokenizer, "response", max_tokens, on_error, account)
+    return Replay(dialogues, config.batch_size, seed)
+
+
 def replay_state(replay: Replay | None) -> int:
     return replay.order.taken if replay is not None else 0
 

@@ -25,8 +25,8 @@ from fledge.stages.dialogues import (
     Replay,
     ReplayConfig,
     WithReplay,
-    read_conversations,
     read_preferences,
+    read_replay,
     replay_state,
     restore_replay,
 )
@@ -145,12 +145,10 @@ def run(config: Config, out: Path, redo: bool = False) -> None:
         account = Account()
         pairs = read_preferences(config.data, tokenizer, limit, config.on_error, account)
         work.metrics |= account.summary()
-        replay = None
-        if config.replay is not None:
-            seen = Account()
-            dialogues = read_conversations(config.replay.data, tokenizer, "response", limit, config.on_error, seen)
-            replay = Replay(dialogues, config.replay.batch_size, config.seed + 1)
-            work.metrics["replay"] = seen.summary()
+        seen = Account()
+        replay = read_replay(config.replay, tokenizer, limit, config.on_error, config.seed + 1, seen)
+        work.metrics["replay"] = seen.summary()
+        account.rows += seen.rows
         account.write(work.folder)
         reference = decoder if config.reference is None else load_decoder(config.reference)
         pairs = with_reference(pairs, reference, config, work.folder / "reference.safetensors", mesh)

@@ -34,7 +34,7 @@ from fledge.stages.dialogues import (
     ReplayConfig,
     WithReplay,
     prompt_segment,
-    read_conversations,
+    read_replay,
     replay_state,
     restore_replay,
 )
@@ -351,11 +351,11 @@ def run(config: Config, out: Path, redo: bool = False) -> None:
         account = Account()
         tasks = read_tasks(config.tasks, tokenizer, limit, config.on_error, account)
         work.metrics |= account.summary()
+        seen = Account()
+        replay = read_replay(config.replay, tokenizer, limit, config.on_error, config.seed + 1, seen)
+        work.metrics["replay"] = seen.summary()
+        account.rows += seen.rows
         account.write(work.folder)
-        replay = None
-        if config.replay is not None:
-            dialogues = read_conversations(config.replay.data, tokenizer, "response", limit, config.on_error, Account())
-            replay = Replay(dialogues, config.replay.batch_size, config.seed + 1)
         reference = load_decoder(config.model).to(mesh.device) if config.beta else None
         objective: Objective = Grpo(
             config.variant, config.clip_low, config.high, config.beta, config.kl, config.rollout.max_new_tokens,

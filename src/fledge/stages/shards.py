@@ -90,7 +90,6 @@ def _make(config: Config, work: Work) -> None:
     tokenizer = Tokenizer.load(config.tokenizer)
     counts = [_count(path) for path in files]
     total = sum(counts)
-    dropped: Counter[str] = Counter()
     with progress("shards", total, unit="docs") as bar:
         for number, (path, rows) in enumerate(zip(files, counts, strict=True)):
             name = f"part-{number:05d}.arrow"
@@ -114,10 +113,9 @@ def _make(config: Config, work: Work) -> None:
         }  # fmt: skip
     if not len(written["train"]):
         raise DataError(f"{config.documents}: no document is left to train on (repeat={config.repeat})")
-    dropped["not_written"] = total - unique  # repeat with times=0, or empty texts
-    train = work.metrics["train"]
+    train = work.metrics["train"]  # not_written: repeat with times=0, or empty texts
     work.metrics |= {
-        "documents": train["documents"], "tokens": train["tokens"], "not_written": dropped["not_written"],
+        "documents": train["documents"], "tokens": train["tokens"], "not_written": total - unique,
         "mean_tokens": round(train["tokens"] / train["documents"], 1),
         "bytes_per_token": round(train["bytes"] / train["tokens"], 3), "vocab_size": tokenizer.vocab_size,
     }  # fmt: skip
