@@ -15,7 +15,7 @@ from fledge.model.config import DecoderConfig
 # hidden, layers, query heads, key heads, head size, intermediate
 _SHAPES: dict[str, tuple[int, int, int, int, int, int]] = {
     "nano": (64, 2, 4, 2, 16, 176),  # tests: seconds (SPEC M.3)
-    "fledgling": (256, 6, 4, 2, 64, 688),  # the quickstart: 4.4M without embedding
+    "fledgling": (256, 4, 4, 2, 64, 688),  # the quickstart: 2.9M without embedding
     "30m": (512, 9, 8, 2, 64, 1376),
     "0.5b": (896, 24, 14, 2, 64, 4864),
     "1.5b": (1536, 28, 12, 2, 128, 8960),
@@ -74,7 +74,7 @@ def size(name: str, vocab_size: int | None = None) -> DecoderConfig:
 
 def recommended(name: str) -> dict[str, Any]:
     """Pretraining settings for a size: ``name`` of the optimizer, ``lr`` (peak), ``min_lr_ratio``, ``batch_tokens``,
-    ``warmup`` (steps), ``betas``, ``eps``, ``weight_decay``, ``clip``, ``context``.
+    ``warmup`` (steps), ``betas``, ``eps``, ``weight_decay``, ``clip``, ``context``, ``start`` (of the weights).
 
     Starting points, not optima: sweep the learning rate at a small size and fit (SPEC F.5).
     """
@@ -88,7 +88,7 @@ def recommended(name: str) -> dict[str, Any]:
         raise ConfigError(f"size {name!r}: no recommended settings")
     return _COMMON | {
         "name": "muon", "lr": lr, "batch_tokens": batch, "warmup": warmup,
-        "context": min(context, config.max_position_embeddings),
+        "context": min(context, config.max_position_embeddings), "start": _START.get(name, "normal"),
     }  # fmt: skip
 
 
@@ -96,6 +96,7 @@ def recommended(name: str) -> dict[str, Any]:
 # memo (same place), and CT-LLM's script (SPEC A.3).
 _COMMON: dict[str, Any] = {
     "name": "adamw", "betas": (0.9, 0.95), "eps": 1e-8, "weight_decay": 0.1, "clip": 1.0, "min_lr_ratio": 0.1,
+    "start": "normal",
 }  # fmt: skip
 
 # Qwen1, Table 1 (SPEC A.2); M.2 takes it for Qwen2, which published none.
@@ -122,6 +123,9 @@ _LAPTOP: dict[str, tuple[float, int, int, int]] = {
     "fledgling": (6e-3, 4_096, 50, 512),
     "30m": (3e-3, 16_384, 200, 1024),
 }
+
+# How fresh weights begin: measured at `fledgling` only, where two million tokens are too few to find copying.
+_START = {"fledgling": "induction"}
 
 
 def _check(name: str) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from pydantic import Field, model_validator
@@ -21,7 +21,7 @@ from fledge.core.bench import Bench
 from fledge.core.config import build
 from fledge.core.errors import ConfigError
 from fledge.corpus.shards import TokenShards
-from fledge.model import sizes
+from fledge.model import induction, sizes
 from fledge.model.config import DecoderConfig
 from fledge.model.decoder import Decoder
 from fledge.stages.training import EpochOrder, TrainingConfig, load_start, train, training_mesh, with_context
@@ -39,6 +39,9 @@ class ModelConfig(core_config.Config):
 
     size: str = "fledgling"
     shape: dict[str, Any] = Field(default_factory=dict)
+    start: Literal["normal", "induction"] | None = Field(
+        default=None, description="fresh weights: random, or with heads that copy (model/induction.py); null: the size's"
+    )
 
     def build(self, vocab_size: int) -> DecoderConfig:
         base = sizes.size(self.size, vocab_size)
@@ -185,6 +188,8 @@ def _start(config: Config) -> tuple[Decoder, Tokenizer]:
         )
     decoder = Decoder(shape)
     decoder.initialise(config.seed)
+    if (config.model.start or sizes.recommended(config.model.size)["start"]) == "induction":
+        induction.plant(decoder, config.seed)
     return decoder, tokenizer
 
 
