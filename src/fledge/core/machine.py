@@ -14,6 +14,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from fledge.core import shapes
+
 if TYPE_CHECKING:
     import torch
 
@@ -90,6 +92,8 @@ def set_switches() -> dict[str, Any]:
     threads = int(os.environ.get("OMP_NUM_THREADS") or cores())
     if torch.get_num_threads() != threads:
         torch.set_num_threads(threads)
+    # read by oneDNN when it makes its first product
+    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", str(shapes.CODES_KEPT))
     kept = os.environ.get("FLEDGE_KEEP_ALLOCATOR") != "1" and reuse_freed_memory()
     return {"threads": threads, "reuse_freed_memory": kept, "matmul_precision": torch.get_float32_matmul_precision()}
 

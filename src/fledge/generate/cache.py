@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from fledge.core.shapes import round_up
 from fledge.model.attention import PackedAttention, make_plan
 from fledge.model.config import DecoderConfig
 from fledge.model.decoder import Decoder
@@ -115,19 +116,22 @@ def _move(tensors: tuple[Tensor, Tensor], order: Tensor, used: int) -> None:
 class PromptAttention:
     """`Attend` over packed prompts that also writes their keys and values, rotated, into the cache."""
 
-    def __init__(self, cache: Cache, rotary: Rotary, dtype: torch.dtype, lengths: list[int], first: int) -> None:
-        """The prompts ``first``, ``first + 1``... of the cache, of these lengths."""
+    def __init__(
+        self, cache: Cache, rotary: Rotary, dtype: torch.dtype, lengths: list[int], first: int, rows: int
+    ) -> None:
+        """The prompts ``first``, ``first + 1``... of the cache, of these lengths, in a tensor of ``rows`` tokens."""
         layout = Layout.of(lengths)
         device = cache.prompt_k.device
         self.cache = cache
-        self.attend = PackedAttention(make_plan(layout, device=device), rotary, dtype)
+        self.attend = PackedAttention(make_plan(layout, device=device, rows=rows), rotary, dtype)
         self.prompts = torch.from_numpy(layout.segment_of + first).to(device)
+        self.tokens = sum(lengths)
         self.positions = torch.from_numpy(layout.positions).to(device)
 
     def __call__(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         rotated, dtype = rotate(k, self.attend.cos, self.attend.sin), self.cache.prompt_k.dtype
-        self.cache.prompt_k[layer][self.prompts, :, self.positions] = rotated.to(dtype)
-        self.cache.prompt_v[layer][self.prompts, :, self.positions] = v.to(dtype)
+        self.cache.prompt_k[layer][self.prompts, :, self.positions] = rotated[: self.tokens].to(dtype)
+        self.cache.prompt_v[layer][self.prompts, :, self.positions] = v[: self.tokens].to(dtype)
         return self.attend(layer, q, k, v)
 
 
@@ -206,8 +210,11 @@ def prefill(decoder: Decoder, cache: Cache, rotary: Rotary, prompts: Sequence[Se
             end += 1
         part = prompts[first:end]
         lengths = [len(p) for p in part]
-        row = torch.from_numpy(np.concatenate([np.asarray(p, np.int64) for p in part])).to(cache.own_k.device)
-        hidden = decoder(row, PromptAttention(cache, rotary, decoder.output_weight.dtype, lengths, first))
+        rows = round_up(sum(lengths), cache.own_k.device)
+        row = np.zeros(rows, np.int64)
+        row[: sum(lengths)] = np.concatenate([np.asarray(p, np.int64) for p in part])
+        attend = PromptAttention(cache, rotary, decoder.output_weight.dtype, lengths, first, rows)
+        hidden = decoder(torch.from_numpy(row).to(cache.own_k.device), attend)
         last.append(hidden[torch.from_numpy(np.cumsum(lengths) - 1).to(hidden.device)])
         first = end
     return torch.cat(last)

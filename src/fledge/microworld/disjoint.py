@@ -39,13 +39,17 @@ def check_disjoint(folder: Path) -> list[str]:
     found = [f"key of a test in training: {key}" for key in sorted({i.key for i in items} & set(_keys(folder)))]
     wanted: dict[str, str] = {}
     for item in items:
-        # who is asked for is a matter of the whole question: parts of it are in every other one
-        own = item.patterns if item.skill == "identity" else (item.question, *item.patterns)
+        # who is asked for is a matter of the whole question: parts of it are in every other one; a phrase may stand
+        # anywhere but beside its translation
+        own = {"identity": item.patterns, "translation": (item.question,)}.get(
+            item.skill, (item.question, *item.patterns)
+        )
         for text in own:
             wanted.setdefault(text, f"{item.skill}/{item.language}")
     lines = {line for text in texts for line in (text, *text.split("\n"))}
     found += [f"{i.skill}: {i.question!r} occurs in training" for i in items if i.question in lines]
     found += [f"{wanted[text]}: {text!r} occurs in training" for text in occurring(wanted, haystack)]
+    found += _translations_in(items, texts)
     found += _sums_in(items, texts)
     return found + _wordings_in(haystack)
 
@@ -68,12 +72,11 @@ def _training_texts(folder: Path) -> Iterator[str]:
         if row["defect"] != "leaked_test":
             yield row["text"]
     for row in _rows(folder / "sft.jsonl"):
-        yield from (m["content"] for m in row["messages"])
+        yield "\n".join(m["content"] for m in row["messages"])
     for row in _rows(folder / "preferences.jsonl"):
-        yield from (m["content"] for m in row["prompt"])
-        yield from (row["chosen"], row["rejected"])
+        yield "\n".join([*(m["content"] for m in row["prompt"]), row["chosen"], row["rejected"]])
     for row in _rows(folder / "tasks.jsonl"):
-        yield from (m["content"] for m in row["messages"])
+        yield "\n".join(m["content"] for m in row["messages"])
 
 
 def _keys(folder: Path) -> Iterator[str]:
@@ -128,6 +131,17 @@ def _contains(haystack: str, text: str) -> bool:
     before = r"(?<![A-Za-z0-9])" if text[0].isascii() and text[0].isalnum() else ""
     after = r"(?![A-Za-z0-9])" if text[-1].isascii() and text[-1].isalnum() else ""
     return re.search(before + re.escape(text) + after, haystack) is not None
+
+
+def _translations_in(items: Iterable[Item], texts: Iterable[str]) -> list[str]:
+    """Phrases of the tests that stand in one text with their translation, as question and answer or otherwise."""
+    phrases = {i.patterns for i in items if i.skill == "translation"}
+    found = []
+    for text in texts:
+        for english, chinese in phrases:
+            if chinese in text and english in text:
+                found.append(f"translation of a test in training: {english!r} and {chinese!r} in {text[:60]!r}")
+    return found
 
 
 def _sums_in(items: Iterable[Item], texts: Iterable[str]) -> list[str]:

@@ -23,8 +23,8 @@ _SUM_TALK: dict[str, tuple[str, ...]] = {
 def sum_page(world: World, rng: random.Random, language: str) -> Page:
     """Sums of one to four digits, each with its steps."""
     index = 0 if language == "en" else 1
-    blocks = [p(prose.paragraph(world, rng, language, rng.randint(1, 2)))]
-    for _ in range(rng.randint(5, 8)):
+    blocks = [p(prose.sentence(world, rng, language))]
+    for _ in range(rng.randint(6, 9)):
         if rng.random() < world.config.hard_sum_share:
             digits = rng.choice(((3, 3), (3, 3), (3, 3), (3, 2), (2, 3), (4, 3), (4, 4)))
         else:
@@ -36,7 +36,7 @@ def sum_page(world: World, rng: random.Random, language: str) -> Page:
         )
         steps = sums.work_out(a, b, language)
         blocks.append(p(prose.join([talk, steps + ("." if language == "en" else "。")], language)))
-        if rng.random() < 0.3:
+        if rng.random() < 0.1:
             blocks.append(p(prose.sentence(world, rng, language)))
     number = rng.randint(1, 900)
     title = f"Adding step by step, sheet {number}" if language == "en" else f"一步一步做加法，第{number}张"
@@ -83,7 +83,10 @@ def glossary(world: World, rng: random.Random, language: str) -> Page:
         else:
             options = (f"{zh}：英文是{en}。", f"“{zh}”的英文是{en}。", f"{en}的意思是{zh}。")
             kind = rng.choice((f"{zh}是{lexicon.CATEGORY_ZH[group]}。", f"{lexicon.CATEGORY_ZH[group]}里有{zh}。"))
-        blocks.append(p(prose.join([rng.choice(options), kind, prose.sentence(world, rng, language)], language)))
+        said = [rng.choice(options), kind]
+        if rng.random() < 0.3:
+            said.append(prose.sentence(world, rng, language))
+        blocks.append(p(prose.join(said, language)))
     adjectives = rng.sample(lexicon.COLOURS + lexicon.ADJECTIVES, 4)
     pairs = (
         "; ".join(f"{en} = {zh}" for en, zh in adjectives)
@@ -97,8 +100,8 @@ def glossary(world: World, rng: random.Random, language: str) -> Page:
 
 def parallel(world: World, rng: random.Random, language: str) -> Page:
     """Phrases and sentences with their translations; never a combination of the tests."""
-    blocks = [p(prose.paragraph(world, rng, language, 2))]
-    for _ in range(rng.randint(9, 13)):
+    blocks = [p(prose.sentence(world, rng, language))]
+    for _ in range(rng.randint(12, 16)):
         adjective, noun = rng.choice(world.combinations[False])
         frame = rng.choice(lexicon.TRANSLATION_FRAMES) if rng.random() < 0.6 else lexicon.TRANSLATION_FRAMES[0]
         en = frame[0].format(x=lexicon.phrase_en(adjective, noun))
@@ -108,7 +111,7 @@ def parallel(world: World, rng: random.Random, language: str) -> Page:
         else:
             line = rng.choice((f"{zh} 英文：{en}", f"中文：{zh} 英文：{en}", f"{zh} = {en}"))
         blocks.append(p(line))
-    blocks.append(p(prose.paragraph(world, rng, language, 2)))
+    blocks.append(p(prose.sentence(world, rng, language)))
     title = f"Phrases, lesson {rng.randint(1, 900)}" if language == "en" else f"短句第{rng.randint(1, 900)}课"
     return Page("parallel", language, title, tuple(blocks))
 
@@ -140,7 +143,7 @@ def code(world: World, rng: random.Random, language: str) -> Page:
 def long_page(world: World, rng: random.Random, language: str) -> Page:
     """Some hundred words with details of people whom nobody else knows, then questions about them."""
     planted = reading.plant(world, rng, "train", rng.randint(3, 5))
-    sentences = [prose.sentence(world, rng, language) for _ in range(rng.randint(24, 36))]
+    sentences = [prose.sentence(world, rng, language) for _ in range(rng.randint(18, 28))]
     for item in planted:
         sentences.insert(rng.randrange(len(sentences) + 1), item.say(rng, language))
     blocks = []
@@ -159,11 +162,11 @@ def long_page(world: World, rng: random.Random, language: str) -> Page:
 
 def formats(world: World, rng: random.Random, language: str) -> Page:
     """How lists, JSON and capitals are written: an instruction and its result, one after the other."""
-    blocks = [p(prose.paragraph(world, rng, language, 3))]
-    for _ in range(rng.randint(7, 10)):
+    blocks = [p(prose.sentence(world, rng, language))]
+    for _ in range(rng.randint(9, 12)):
         item = following.draw(world, rng, language, "train")
         blocks += [p(item.question), Block("pre", item.answer)]
-        if rng.random() < 0.4:
+        if rng.random() < 0.1:
             blocks.append(p(prose.sentence(world, rng, language)))
     title = f"Ways to write {rng.randint(1, 900)}" if language == "en" else f"写法第{rng.randint(1, 900)}课"
     return Page("formats", language, title, tuple(blocks))

@@ -18,9 +18,9 @@ from fledge.microworld.world import World
 
 # How often each kind of page is made.
 SHARES: tuple[tuple[Maker, float], ...] = (
-    (pages.article, 0.24), (pages.roundup, 0.09), (pages.table, 0.06), (pages.dialogue, 0.06), (pages.questions, 0.10),
-    (lessons.sum_page, 0.15), (lessons.conversions, 0.02), (lessons.glossary, 0.05), (lessons.parallel, 0.07),
-    (lessons.code, 0.05), (lessons.formats, 0.04), (lessons.long_page, 0.08), (manners.page, 0.04),
+    (pages.article, 0.18), (pages.roundup, 0.07), (pages.table, 0.03), (pages.dialogue, 0.04), (pages.questions, 0.11),
+    (lessons.sum_page, 0.17), (lessons.conversions, 0.01), (lessons.glossary, 0.06), (lessons.parallel, 0.12),
+    (lessons.code, 0.03), (lessons.formats, 0.10), (lessons.long_page, 0.05), (manners.page, 0.03),
 )  # fmt: skip
 ASSISTANT_PAGES = 10  # in each language; fewer on a small site
 TRADITIONAL_EVERY = 300  # of so many pages, one is in traditional characters

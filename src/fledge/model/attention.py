@@ -16,11 +16,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from fledge.core.shapes import round_up
 from fledge.model.layout import Layout
 from fledge.model.rotary import Rotary, rotate
 
 BLOCK = 128  # queries a block: fastest of 64, 128, 256 for T = 128..512
-KEY_STEP = 64  # key counts are rounded up to this, so that blocks meet in few products
+KEY_STEP = 128  # key counts are rounded up to this, so that blocks meet in few products
 LONG = 1024  # roots from this length on go to the fused kernel
 
 
@@ -40,16 +41,19 @@ class BlockGroup:
 class AttentionPlan:
     """What attention needs of a layout, as tensors, made once a micro-batch."""
 
-    positions: Tensor  # (N,)
+    positions: Tensor  # (N',) N' >= N: rows beyond the layout's are filling, and come out as copies of token 0
     groups: tuple[BlockGroup, ...]
     long: tuple[tuple[int, int], ...]  # start and end of roots that go to the fused kernel
-    order: Tensor  # (N,) index into the concatenated results of groups and long roots, in token order
+    order: Tensor  # (N',) index into the concatenated results of groups and long roots, in token order
 
 
 def make_plan(
-    layout: Layout, block: int = BLOCK, long: int = LONG, device: torch.device | str = "cpu"
+    layout: Layout, block: int = BLOCK, long: int = LONG, device: torch.device | str = "cpu", rows: int = 0
 ) -> AttentionPlan:
-    """Cut the tokens of a layout into query blocks and group them by their number of keys. On the host, in numpy."""
+    """Cut the tokens of a layout into query blocks and group them by their number of keys. On the host, in numpy.
+
+    ``rows`` beyond the layout's tokens are filling: any tensor of that many rows may then be attended over.
+    """
     has_child = np.zeros(layout.segments, bool)
     has_child[layout.parent[layout.parent >= 0]] = True
     is_long = (layout.parent < 0) & ~has_child & (layout.length >= long)
@@ -60,14 +64,18 @@ def make_plan(
         blocks.setdefault(width, []).append((queries, keys, see))
     groups, produced = [], []
     for width, members in sorted(blocks.items()):
-        group = _stack(members, block if len(members) > 1 else len(members[0][0]), width, device)
+        size = block if len(members) > 1 else min(block, round_up(len(members[0][0]), device))
+        group = _stack(members, size, width, device)
         groups.append(group)
         produced.append(group.tokens.cpu().numpy())
     spans = tuple((int(layout.start[s]), int(layout.start[s] + layout.length[s])) for s in np.flatnonzero(is_long))
     produced += [np.arange(a, b) for a, b in spans]
     order = np.argsort(np.concatenate(produced), kind="stable")
+    filling = np.zeros(max(0, rows - len(order)), np.int64)
+    positions = np.concatenate([layout.positions, filling])
+    order = np.concatenate([order, order[filling]])
     move = lambda x: torch.from_numpy(np.ascontiguousarray(x)).to(device)  # noqa: E731
-    return AttentionPlan(move(layout.positions), tuple(groups), spans, move(order))
+    return AttentionPlan(move(positions), tuple(groups), spans, move(order))
 
 
 def _query_runs(layout: Layout, is_long: np.ndarray, block: int) -> list[np.ndarray]:
@@ -145,7 +153,7 @@ class PackedAttention:
         self.bias = [group.bias.to(dtype)[:, None] for group in plan.groups]  # (B, 1, Q, K)
 
     def __call__(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        """q (N, q, d), k and v (N, k, d) -> (N, q, d)."""
+        """q (N', q, d), k and v (N', k, d) -> (N', q, d)."""
         # the queries' scale goes into their tables: one pass less over (N, q, d)
         scaled, k = rotate(q, *self.scaled), rotate(k, self.cos, self.sin)
         parts = [_blocks(scaled, k, v, g, bias) for g, bias in zip(self.plan.groups, self.bias, strict=True)]

@@ -120,7 +120,7 @@ _PUBLISHED: dict[str, dict[str, Any]] = {
 # tokens are some hundred steps.
 _LAPTOP: dict[str, tuple[float, int, int, int]] = {
     "nano": (6e-3, 2_048, 20, 128),
-    "fledgling": (6e-3, 4_096, 50, 512),
+    "fledgling": (5e-3, 2_048, 50, 512),
     "30m": (3e-3, 16_384, 200, 1024),
 }
 

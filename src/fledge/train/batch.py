@@ -15,6 +15,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from fledge.core.shapes import round_up
 from fledge.model.attention import AttentionPlan, make_plan
 from fledge.model.layout import Layout
 
@@ -71,7 +72,7 @@ class PackedBatch:
 
     layout: Layout
     plan: AttentionPlan
-    tokens: Tensor  # (N,) int64
+    tokens: Tensor  # (N',) int64; rows beyond the layout's N are filling (core/shapes.py), which nothing sees
     trained: Tensor  # (M,) indices of trained tokens
     source: Tensor  # (M,) where the hidden state that predicts them is read
     targets: Tensor  # (M,) their ids
@@ -119,6 +120,7 @@ def pack(examples: Sequence[Example], device: torch.device | str = "cpu") -> Pac
         at = int(trained[source[trained] < 0][0])
         raise ValueError(f"token {at} begins a root segment: nothing predicts it, so its weight must be 0")
     tokens = np.concatenate([s.tokens for s in segments]).astype(np.int64)
+    rows = round_up(len(tokens), device)
     token_names = sorted({name for s in segments for name in s.columns})
     value_names = sorted({name for s in segments for name in s.values})
 
@@ -131,8 +133,8 @@ def pack(examples: Sequence[Example], device: torch.device | str = "cpu") -> Pac
 
     return PackedBatch(
         layout=layout,
-        plan=make_plan(layout, device=device),
-        tokens=move(tokens),
+        plan=make_plan(layout, device=device, rows=rows),
+        tokens=move(np.pad(tokens, (0, rows - len(tokens)))),
         trained=move(trained),
         source=move(source[trained]),
         targets=move(tokens[trained]),

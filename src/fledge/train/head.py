@@ -14,11 +14,19 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from fledge.core.shapes import round_up
+
 CHUNK_ELEMENTS = 1 << 22  # logits held at once: 16 MiB in float32
 
 
 def _chunk(rows: int, vocabulary: int) -> int:
     return max(1, min(rows, CHUNK_ELEMENTS // vocabulary)) if rows else 1
+
+
+def _fill(*columns: Tensor) -> list[Tensor]:
+    """Rows of zeros behind each, up to a rounded number (core/shapes.py); what they make is cut off again."""
+    extra = round_up(len(columns[0]), columns[0].device) - len(columns[0])
+    return [F.pad(x, (0, 0) * (x.ndim - 1) + (0, extra)) for x in columns] if extra else list(columns)
 
 
 class _TokenLogp(torch.autograd.Function):
@@ -102,8 +110,10 @@ class _WeightedNll(torch.autograd.Function):
 def token_logp(hidden: Tensor, weight: Tensor, targets: Tensor, temperature: float = 1.0) -> tuple[Tensor, Tensor]:
     """hidden (M, h), weight (V, h), targets (M,) -> log-probability and entropy of softmax(logits / temperature),
     both (M,) float32, both differentiable."""
-    out: tuple[Tensor, Tensor] = _TokenLogp.apply(hidden, weight, targets, temperature)
-    return out
+    rows = len(targets)
+    hidden, targets = _fill(hidden, targets)
+    logp, entropy = _TokenLogp.apply(hidden, weight, targets, temperature)
+    return logp[:rows], entropy[:rows]
 
 
 def weighted_nll(hidden: Tensor, weight: Tensor, targets: Tensor, token_weight: Tensor) -> tuple[Tensor, Tensor]:
@@ -111,5 +121,7 @@ def weighted_nll(hidden: Tensor, weight: Tensor, targets: Tensor, token_weight: 
 
     ``token_weight`` (M,) float32 must not depend on parameters. In inference (no gradient asked for) use `token_logp`.
     """
-    out: tuple[Tensor, Tensor] = _WeightedNll.apply(hidden, weight, targets, token_weight)
-    return out
+    rows = len(targets)
+    hidden, targets, token_weight = _fill(hidden, targets, token_weight)
+    total, logp = _WeightedNll.apply(hidden, weight, targets, token_weight)
+    return total, logp[:rows]

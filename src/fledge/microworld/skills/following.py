@@ -1,4 +1,4 @@
-"""Following a format: JSON, lists with commas, capitals, brackets, numbered lines, repeating, reversing."""
+"""Following a format: JSON, lists with commas, brackets, bullets, numbered lines, repeating, reversing."""
 
 # ruff: noqa: E501  (a Chinese character counts as two columns)
 
@@ -19,8 +19,8 @@ ASK: dict[str, dict[str, tuple[str, ...]]] = {
                  "Give me JSON where {k1} is {w1} and {k2} is {w2}.", "Answer in JSON only: {k1} = {w1}, {k2} = {w2}"),
         "commas": ("Put commas between these words: {words}", "Separate with commas: {words}",
                    "Write as a list with commas: {words}", "Join these words by commas: {words}"),
-        "capitals": ("Write in capital letters: {words}", "In capitals please: {words}", "Use capital letters: {words}",
-                     "Make every letter big: {words}"),
+        "bullets": ("Write as a bullet list: {words}", "Put a dash before each word: {words}", "Make bullet points of: {words}",
+                    "One word a line, each with a dash: {words}"),
         "numbered": ("Write as a numbered list: {words}", "Number these words, one a line: {words}",
                      "Make a numbered list of: {words}", "Give each word a number: {words}"),
         "repeat": ("Say {w1} {n} times.", "Write the word {w1} {n} times.", "Repeat {w1} {n} times.",
@@ -73,8 +73,6 @@ def _operands(rng: random.Random, language: str, kind: str) -> list[str]:
         return [*rng.sample(_KEYS[language], 2), *words[:2]]
     if kind == "repeat":
         return [words[0], str(rng.randint(2, 6))]
-    if kind == "capitals":
-        return words[:2]
     return words
 
 
@@ -89,9 +87,9 @@ def _solve(kind: str, operands: list[str], language: str) -> tuple[str, str, dic
     if kind == "commas":
         answer = ", ".join(operands) if language == "en" else "，".join(operands)
         texts = [answer, ",".join(operands), ", ".join(operands)]
-    elif kind == "capitals":
-        answer, texts = plain.upper(), [plain.upper()]
-        return answer, "exact", {"texts": texts, "case": True}, (plain,)
+    elif kind == "bullets":
+        answer = "\n".join(f"- {w}" for w in operands)
+        texts = [answer]
     elif kind == "brackets":
         answer = "".join(f"《{w}》" for w in operands)
         texts = [answer, " ".join(f"《{w}》" for w in operands)]

@@ -23,6 +23,8 @@ ASK: dict[str, tuple[str, ...]] = {
 }  # fmt: skip
 HELD_OUT = 3
 EASY_SHARE, HARD_SHARE = 0.2, 0.1
+_TRAINING = ((2, 2), (1, 2), (2, 1), (1, 1), (3, 2), (2, 3))
+_WEIGHTS = (0.5, 0.08, 0.08, 0.06, 0.14, 0.14)
 
 
 def key(a: int, b: int) -> str:
@@ -85,8 +87,9 @@ def of_operands(rng: random.Random, a: int, b: int, language: str, split: Split,
 
 
 def draw(world: World, rng: random.Random, language: str, split: Split) -> Item:
-    """Sums of at most two digits; in the tests both operands have two."""
-    digits = (2, 2) if split == "test" else rng.choice(((2, 2), (2, 2), (2, 2), (2, 2), (1, 2), (2, 1), (1, 1)))
+    """In the tests both operands have two digits. Training also shows one long operand beside a short one, so that two
+    long ones are the next step and not another world."""
+    digits = (2, 2) if split == "test" else rng.choices(_TRAINING, _WEIGHTS)[0]
     a, b = operands(world, rng, digits, split)
     return of_operands(rng, a, b, language, split)
 

@@ -20,6 +20,6 @@ SKILLS: dict[str, Draw] = {
 LANGUAGES = ("en", "zh")
 # Share of the instructions. `hard_sums` has none: reinforcement learning is to find it. The rest is small talk.
 SFT_SHARES: dict[str, float] = {
-    "recall": 0.22, "arithmetic": 0.20, "translation": 0.12, "format": 0.11, "code": 0.08, "identity": 0.03,
-    "refusal": 0.07, "idk": 0.08, "long": 0.08,
+    "recall": 0.13, "arithmetic": 0.22, "translation": 0.16, "format": 0.18, "code": 0.06, "identity": 0.03,
+    "refusal": 0.05, "idk": 0.06, "long": 0.09,
 }  # fmt: skip
