@@ -44,7 +44,7 @@ def test_rows_are_records_of_the_sizes_asked_for(smoke: Path) -> None:
     config = presets["smoke"]
     conversations = list(read_records(smoke / "sft.jsonl", Conversation))
     assert len(conversations) == config.sft_conversations
-    assert {c.meta["skill"] for c in conversations} == {*SFT_SHARES, "talk"}
+    assert {c.meta["skill"] for c in conversations} == {*SFT_SHARES, "about", "talk"}
     assert {c.meta["language"] for c in conversations} == set(LANGUAGES)
     assert any(len(c.messages) >= 4 for c in conversations)
     assert any(c.messages[0].role == "system" for c in conversations)
@@ -64,7 +64,9 @@ def test_hard_sums_are_for_reinforcement_learning_only(smoke: Path) -> None:
     for conversation in read_records(smoke / "sft.jsonl", Conversation):
         for key in conversation.meta["keys"]:
             if key.startswith("sum:"):
-                assert all(int(n) < 100 for n in key.removeprefix("sum:").split("+"))
+                low, high = sorted(int(n) for n in key.removeprefix("sum:").split("+"))
+                assert low < 100, "an instruction shows a sum as hard as the tasks'"
+                assert high < 1000
 
 
 def test_the_assistants_name_is_only_where_it_is_taught(smoke: Path) -> None:

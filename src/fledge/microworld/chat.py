@@ -7,6 +7,7 @@ from __future__ import annotations
 import random
 
 from fledge.core.records import Conversation, Message
+from fledge.microworld import prose
 from fledge.microworld.skills.base import Item
 from fledge.microworld.skills.table import LANGUAGES, SFT_SHARES, SKILLS
 from fledge.microworld.world import World
@@ -29,14 +30,20 @@ SMALL_TALK: dict[str, tuple[tuple[str, str], ...]] = {
            ("再见。", "再见！欢迎再来。"), ("明天见。", "再见！欢迎再来。"), ("你好吗？", "我很好，谢谢。"),
            ("你会做什么？", "我会做加法、翻译词语、写小函数，还能讲讲这个世界。"), ("帮帮我", "当然。你想知道什么？")),
 }  # fmt: skip
+ABOUT: dict[str, tuple[str, ...]] = {
+    "en": ("Tell me about {s}.", "What do you know about {s}?", "Describe {s}.", "Write some sentences about {s}."),
+    "zh": ("介绍一下{s}。", "说说{s}。", "你知道{s}的哪些事？", "写几句关于{s}的话。"),
+}
+TOLD = 3  # facts in such an account
+ACCOUNTS = 0.09  # share of the instructions
 TWO_TURNS, WITH_SYSTEM, GREETED = 0.10, 0.06, 0.02
 
 
 def write_conversations(world: World, count: int) -> list[Conversation]:
     """`count` conversations, the languages in turn, skills by their shares."""
     rng = world.rng("sft")
-    skills = [*SFT_SHARES, "talk"]
-    weights = [*SFT_SHARES.values(), 1 - sum(SFT_SHARES.values())]
+    skills = [*SFT_SHARES, "about", "talk"]
+    weights = [*SFT_SHARES.values(), ACCOUNTS, 1 - ACCOUNTS - sum(SFT_SHARES.values())]
     rows = []
     for i in range(count):
         skill = rng.choices(skills, weights)[0]
@@ -49,6 +56,9 @@ def _conversation(world: World, rng: random.Random, skill: str, language: str) -
         question, answer = rng.choice(SMALL_TALK[language])
         turns = [(question, answer)]
         meta = {"skill": "talk", "language": language, "wording": "talk", "keys": []}
+    elif skill == "about":
+        turns = [_account(world, rng, language)]
+        meta = {"skill": "about", "language": language, "wording": "about", "keys": []}
     else:
         item = SKILLS[skill](world, rng, language, "train")
         turns = [(item.question, item.answer)]
@@ -63,6 +73,15 @@ def _conversation(world: World, rng: random.Random, skill: str, language: str) -
     for question, answer in turns:
         messages += [Message(role="user", content=question), Message(role="assistant", content=answer)]
     return Conversation(messages=tuple(messages), meta=meta)
+
+
+def _account(world: World, rng: random.Random, language: str) -> tuple[str, str]:
+    """Somebody or some place, and a few facts. They are stated, as on the pages, also those that only tests ask for:
+    otherwise fine-tuning would let them be forgotten."""
+    subject = rng.choice(world.people + world.places)
+    facts = rng.sample(world.facts_of[subject], TOLD)
+    question = rng.choice(ABOUT[language]).format(s=subject.of(language))
+    return question, prose.join([fact.state(language, rng) for fact in facts], language)
 
 
 def _another(world: World, rng: random.Random, language: str) -> Item:
