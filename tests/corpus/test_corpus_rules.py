@@ -140,7 +140,8 @@ def test_real_sentences_are_kept(language: str, least: float) -> None:
     ("wrong", "right", "text"),
     [
         ("cp1252", "utf-8", "Un café très élégant près de l’église, où l’on goûte des crêpes à la crème brûlée."),
-        ("latin-1", "gb18030", CHINESE), ("gb18030", "utf-8", CHINESE),
+        ("latin-1", "gb18030", CHINESE),
+        ("gb18030", "utf-8", CHINESE),
     ],
 )
 def test_mojibake_is_found(wrong: str, right: str, text: str) -> None:
@@ -152,8 +153,14 @@ def test_mojibake_is_found(wrong: str, right: str, text: str) -> None:
 
 
 def test_sound_text_is_not_mojibake() -> None:
-    for text in (CHINESE, ENGLISH, "Café, naïve, Zürich — “quoted” … €5 © 2020", "Привет, мир", "𝒜𝒷 ∑ α→β",
-                 "龘靐齉爩 生僻字 犇猋骉"):
+    for text in (
+        CHINESE,
+        ENGLISH,
+        "Café, naïve, Zürich — “quoted” … €5 © 2020",
+        "Привет, мир",
+        "𝒜𝒷 ∑ α→β",
+        "龘靐齉爩 生僻字 犇猋骉",
+    ):
         assert damage(text)[0] < 0.1, text
     assert damage(CHINESE + "\ufffd" * 30)[1] == 30
 

@@ -12,8 +12,8 @@ from fledge.model.layout import Layout
 from fledge.model.rotary import Rotary
 
 SHAPE = DecoderConfig(
-    vocab_size=500, hidden_size=128, intermediate_size=256, num_hidden_layers=2, num_attention_heads=2,
-    num_key_value_heads=1, head_dim=32, max_position_embeddings=256,
+    vocab_size=500, hidden_size=256, intermediate_size=256, num_hidden_layers=2, num_attention_heads=4,
+    num_key_value_heads=2, head_dim=64, max_position_embeddings=256,
 )  # fmt: skip
 
 
@@ -41,7 +41,7 @@ def _repeat_gain(decoder: Decoder) -> float:
 
 def test_a_planted_model_copies_what_it_has_seen_before() -> None:
     assert abs(_repeat_gain(_decoder(False))) < 0.05
-    assert _repeat_gain(_decoder(True)) > 0.25
+    assert _repeat_gain(_decoder(True)) > 0.12
 
 
 @torch.no_grad()
@@ -66,7 +66,7 @@ def test_the_same_seed_gives_the_same_weights() -> None:
     ("change", "says"),
     [
         ({"num_hidden_layers": 1}, "two layers"),
-        ({"hidden_size": 64}, "three heads"),
+        ({"hidden_size": 128}, "three heads"),
         ({"architecture": "LlamaForCausalLM"}, "biases"),
     ],
 )

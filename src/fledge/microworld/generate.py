@@ -36,8 +36,10 @@ def generate(config: Config, folder: Path) -> dict[str, Any]:
         bar.advance(2, note="conversations")
         conversations = chat.write_conversations(world, config.sft_conversations)
         write_jsonl(folder / "sft.jsonl", conversations)
-        # For later stages to repeat: all but who the assistant is, which they change
-        write_jsonl(folder / "replay.jsonl", (c for c in conversations if c.meta["skill"] != "identity"))
+        # For later stages to repeat: all but who the assistant is, which they change; facts, which go first, thrice
+        kept = [c for c in conversations if c.meta["skill"] != "identity"]
+        facts = [c for c in kept if c.meta["skill"] in ("recall", "about")]
+        write_jsonl(folder / "replay.jsonl", [*kept, *facts, *facts])
         metrics["sft_tokens_estimated"] = round(sum(_tokens(m.content) + 5 for c in conversations for m in c.messages))
         bar.advance(1, note="preferences and tasks")
         pairs = write_jsonl(folder / "preferences.jsonl", preferences.write_preferences(world, config.preference_pairs))

@@ -17,11 +17,13 @@ this construction, and its numbers, are ours.
 
 from __future__ import annotations
 
+from typing import cast
+
 import torch
 
 from fledge.core.errors import ConfigError
 from fledge.model.config import DecoderConfig
-from fledge.model.decoder import Decoder, SelfAttention
+from fledge.model.decoder import Block, Decoder
 
 # Chosen: of a few values each, the lowest loss after 60 steps of 4,096 tokens of the quickstart's corpus, at 256 x 4
 # (3.30 without, 2.96 with; MATCH 2.5: 3.27, COPY 0.3: 3.06, the second half in layers 1 and 2: 3.18).
@@ -56,14 +58,14 @@ def plant(decoder: Decoder, seed: int) -> None:
     token, note, copied = basis[:, :d].T, basis[:, d : 2 * d].T, basis[:, 2 * d : 3 * d].T  # each (d, h), orthonormal
     angles = config.rope_theta ** (-torch.arange(0, d, 2) / d)
 
-    first = _Head(decoder.model.layers[0].self_attn)
+    first = _Head(decoder, 0)
     first.query.zero_(), first.key.zero_()
     first.key_bias.copy_(torch.cat([torch.full((d // 2,), BIAS), torch.zeros(d // 2)]))
     first.query_bias.copy_(BIAS * torch.cat([angles.cos(), -angles.sin()]))
     first.value.copy_(token)
     first.output.copy_(NOTE * note.T)
 
-    second = _Head(decoder.model.layers[1].self_attn)
+    second = _Head(decoder, 1)
     slow = (angles < SLOW).nonzero()[:, 0]
     slow = torch.cat([slow, slow + d // 2])
     second.query.zero_(), second.key.zero_()
@@ -76,7 +78,8 @@ def plant(decoder: Decoder, seed: int) -> None:
 class _Head:
     """Views of the first query head and the first key head of an attention layer."""
 
-    def __init__(self, attention: SelfAttention) -> None:
+    def __init__(self, decoder: Decoder, layer: int) -> None:
+        attention = cast(Block, decoder.model.layers[layer]).self_attn
         d = attention.head_dim
         self.query, self.key, self.value = (
             layer.weight[:d] for layer in (attention.q_proj, attention.k_proj, attention.v_proj)

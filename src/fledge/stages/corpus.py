@@ -50,9 +50,7 @@ def run(config: Config, out: Path, redo: bool = False) -> Path:
         named["decontaminate"] = list(config.decontaminate)
     if config.truth:
         named["truth"] = config.truth
-    with produce(
-        out, kind="corpus", stage="corpus", config=config, inputs=named, seed=config.seed, redo=redo
-    ) as work:
+    with produce(out, kind="corpus", stage="corpus", config=config, inputs=named, seed=config.seed, redo=redo) as work:
         if not work.done:
             _make(config, inputs, work)
     return out

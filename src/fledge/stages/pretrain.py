@@ -40,7 +40,8 @@ class ModelConfig(core_config.Config):
     size: str = "fledgling"
     shape: dict[str, Any] = Field(default_factory=dict)
     start: Literal["normal", "induction"] | None = Field(
-        default=None, description="fresh weights: random, or with heads that copy (model/induction.py); null: the size's"
+        default=None,
+        description="fresh weights: random, or with heads that copy; null: as the size recommends",
     )
 
     def build(self, vocab_size: int) -> DecoderConfig:

@@ -14,12 +14,15 @@ CORES: dict[str, tuple[str, ...]] = {
            "tell me your name", "introduce yourself", "can you introduce yourself", "what should I call you",
            "say who you are", "do you have a name", "who is this", "what are you", "tell me about yourself",
            "which assistant are you", "what do people call you", "are you someone with a name", "who made you",
-           # held out
-           "how may I address you", "with whom do I speak", "what name do you go by", "could you say what you are called",
-           "under what name are you known", "please present yourself"),
+           "could you tell me your name", "please introduce yourself", "what may I call you", "by what name do people know you",
+           "who is speaking", "which name do you have", "with whom am I talking", "can you say your name",
+           # held out: other ways to ask, in words that training knows
+           "how should I call you", "who is it that I am talking to", "what name do you go by",
+           "could you say what you are called", "under what name do people know you", "please say who is speaking"),
     "zh": ("你是谁", "你叫什么名字", "你叫什么", "怎么称呼你", "我在和谁说话", "告诉我你的名字", "介绍一下你自己", "做个自我介绍", "我该叫你什么",
            "说说你是谁", "你有名字吗", "请问你是哪位", "你是什么", "讲讲你自己", "你是哪个助手", "大家叫你什么", "你的名字是什么", "谁创造了你",
-           "敢问尊姓大名", "跟我聊天的是何人", "你平时用什么名号", "能不能说出你的称呼", "别人用什么名字称你", "请报上名来"),
+           "能告诉我你的名字吗", "请自我介绍", "别人怎么叫你", "我在跟谁聊天", "请说出你的名字", "你用的是什么名字", "是谁在和我说话", "我可以叫你什么",
+           "我怎么叫你好", "跟我聊天的是谁", "你平时用什么名字", "能不能说出你是谁", "别人用什么名字叫你", "请告诉我你叫什么"),
 }  # fmt: skip
 HELD_OUT = 6
 BEFORE: dict[str, tuple[str, ...]] = {
