@@ -1,22 +1,13 @@
-"""How long an evaluation will take: what a dry run asks."""
+"""What an evaluation will have to do: what a dry run asks."""
 
 from __future__ import annotations
-
-import time
-
-import torch
 
 from fledge.core.bench import Bench
 from fledge.core.errors import FledgeError
 from fledge.core.readers import open_text
 from fledge.evaluate.stage import Config
-from fledge.generate.engine import Engine, Request
-from fledge.generate.sampling import Sampling
 from fledge.model.config import DecoderConfig
-from fledge.model.decoder import Decoder
 from fledge.model.hf import load_config
-
-_PROMPT, _NEW = 48, 24  # tokens of the timed requests
 
 
 def items_of(config: Config, bench: Bench) -> int:
@@ -48,21 +39,3 @@ def shape_of(config: Config, bench: Bench) -> DecoderConfig | None:
         return load_config(config.model)
     except FledgeError:
         return None
-
-
-@torch.no_grad()
-def tokens_per_second(shape: DecoderConfig, rows: int, seconds: float) -> float:
-    """Tokens a second of greedy replies on `rows` rows, prompts included, from real generation with random weights."""
-    decoder = Decoder(shape)
-    decoder.initialise(0)
-    engine = Engine((decoder.eval(), None), max_rows=rows)
-    length = min(_PROMPT, shape.max_position_embeddings - _NEW)
-    generator = torch.Generator().manual_seed(0)
-    prompts = torch.randint(shape.vocab_size, (rows, length), generator=generator).tolist()
-    sampling = Sampling(temperature=0, max_new_tokens=_NEW)
-    requests = [Request(prompt, 1, sampling, ()) for prompt in prompts]
-    engine.generate(requests[:2])  # what is done once is not counted
-    made, started = 0, time.perf_counter()
-    while not made or time.perf_counter() - started < seconds / 4:
-        made += sum(len(one.tokens) for (one,) in engine.generate(requests))
-    return made / (time.perf_counter() - started)

@@ -30,7 +30,7 @@ from fledge.evaluate.replies import Ask, Writer
 from fledge.reward import sandbox, verifiers
 
 PORTION = 8  # batches between two writes to disk: what an interruption may cost
-TYPICAL = {"chat": 32, "plain": 64}  # tokens of a reply, for the forecast; base models are looked at in slices
+TYPICAL = {"chat": 16, "plain": 34}  # tokens of a reply, for the forecast: measured on the microworld
 _REPLIES = "replies.jsonl"
 
 
@@ -85,7 +85,8 @@ def run(config: Config, out: Path, redo: bool = False) -> Path:
 
 def estimate(config: Config, bench: Bench) -> dict[str, Any]:
     """Items, tokens and seconds. Nothing where the number of tasks or the shape of the model is not known yet."""
-    from fledge.evaluate.forecast import items_of, shape_of, tokens_per_second
+    from fledge.evaluate.forecast import items_of, shape_of
+    from fledge.generate.rate import tokens_per_second
 
     items, shape = items_of(config, bench), shape_of(config, bench)
     if not items or shape is None:
@@ -95,7 +96,7 @@ def estimate(config: Config, bench: Bench) -> dict[str, Any]:
     if bench.measure:
         key = f"evaluate {shape.parameters} {config.batch}"
         rate = bench.once(key, lambda: tokens_per_second(shape, min(config.batch, items), bench.seconds))
-    return {"items": items, "tokens": tokens, "seconds": 1.5 + items * 0.005 + tokens / rate}
+    return {"items": items, "tokens": tokens, "seconds": 1.5 + items * 0.001 + tokens / rate}
 
 
 # ---- tasks -----------------------------------------------------------------------------------------------------------

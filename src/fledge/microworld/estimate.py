@@ -11,7 +11,7 @@ from fledge.microworld.config import Config
 _SECONDS_PER_PAGE, _SECONDS_PER_ROW = 6e-4, 1e-4
 _START = 0.5
 # Tokens of a record in the chat format, measured with a tokenizer of 4,096 ids.
-_MEAN_TOKENS = {"sft": 52, "preferences": 60, "tasks": 30}
+_MEAN_TOKENS = {"sft": 45, "replay": 45, "preferences": 48, "tasks": 30}
 
 
 def estimate(config: Config, bench: Bench) -> dict[str, Any]:

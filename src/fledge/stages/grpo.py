@@ -24,6 +24,7 @@ from fledge.core.machine import compute_dtype
 from fledge.core.readers import OnError, read_records
 from fledge.core.records import Task
 from fledge.generate.engine import Completion, Engine, Request
+from fledge.generate.rate import tokens_per_second
 from fledge.generate.sampling import Sampling
 from fledge.model.decoder import Decoder
 from fledge.model.hf import load_decoder
@@ -368,7 +369,9 @@ def run(config: Config, out: Path, redo: bool = False) -> None:
 
 
 def estimate(config: Config, bench: Bench) -> dict[str, Any]:
+    answers = config.rollout.prompts * config.rollout.samples
     return rollout_estimate(
-        bench, config.model, config.steps, config.rollout.prompts * config.rollout.samples,
-        config.rollout.max_new_tokens, config.dtype, config.replay.batch_size if config.replay else 0,
+        bench, config.model, config.steps, answers, config.rollout.max_new_tokens, config.dtype,
+        config.replay.batch_size if config.replay else 0,
+        lambda shape: tokens_per_second(shape, min(answers, config.rollout.max_rows), bench.seconds, config.dtype),
     )  # fmt: skip

@@ -24,7 +24,7 @@ from fledge.core.readers import read_records
 from fledge.core.records import Document
 
 _BATCH = 1024  # documents encoded together
-_BYTES_PER_TOKEN = 3.0  # a guess for the forecast before anything was encoded
+_BYTES_PER_TOKEN = 3.9  # a guess for the forecast before anything was encoded
 _TOKENS_PER_SECOND = 500_000  # likewise
 
 

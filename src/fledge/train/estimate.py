@@ -3,25 +3,23 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from fledge.core.bench import Bench
 from fledge.core.machine import compute_dtype
-from fledge.model.attention import PackedAttention, make_plan
 from fledge.model.config import DecoderConfig
 from fledge.model.decoder import Decoder
-from fledge.model.layout import Layout
-from fledge.model.rotary import Rotary
 from fledge.train.batch import Example, pack, single
 from fledge.train.objective import Likelihood
 from fledge.train.optimizer import OptimizerConfig
 from fledge.train.trainee import Trainee
 
+MEAN_DIALOGUE, TYPICAL_ANSWER = 46, 43  # tokens, measured on the microworld
+WARM_UP = 3  # steps whose time does not count: code is compiled and memory taken in them
 START_SECONDS = 4.0  # interpreter, imports, reading data, writing the model
 ASSUMED_FLOPS = 2e11  # a second, where nothing may be measured
 
@@ -64,24 +62,23 @@ def stage_estimate(
     rows = sum(float(bench.fact(path, f"{path.stem}_rows", 0)) for path in data)
     mean = np.mean([float(bench.fact(path, f"{path.stem}_mean_tokens", 80)) for path in data])
     steps = max(1, round(rows * epochs / batch))
-    tokens = steps * (batch * float(mean) * passes + replay * 70)
+    tokens = steps * (batch * float(mean) * passes + replay * MEAN_DIALOGUE)
     return training_estimate(bench, shape, tokens, max(256, round(tokens / steps)), int(mean), dtype, optimizer)
 
 
 def rollout_estimate(
-    bench: Bench, model: Path, steps: int, answers: int, new_tokens: int, dtype: str, replay: int = 0
-) -> dict[str, Any]:
-    """Reinforcement learning: sampling of every answer, and training on it."""
+    bench: Bench, model: Path, steps: int, answers: int, new_tokens: int, dtype: str, replay: int,
+    rate: Callable[[DecoderConfig], float],
+) -> dict[str, Any]:  # fmt: skip
+    """Reinforcement learning: sampling of every answer, and training on it. ``rate``: sampled tokens a second."""
     shape = _shape(bench, model)
-    typical = min(new_tokens, 64)
-    tokens = steps * (answers * typical + replay * 70)
-    estimate = training_estimate(bench, shape, tokens, answers * typical, typical, dtype)
-    rate = 2000.0
+    typical = min(new_tokens, TYPICAL_ANSWER)
+    tokens = steps * (answers * typical + replay * MEAN_DIALOGUE)
+    estimate = training_estimate(bench, shape, tokens, round(tokens / steps), typical, dtype)
+    sampled = 2000.0
     if bench.measure:
-        rate = bench.once(
-            f"sample {shape.parameters} {answers} {dtype}", lambda: measure_sampling(shape, answers, typical, dtype)
-        )
-    return {**estimate, "seconds": float(estimate["seconds"]) + steps * answers * typical / rate}
+        sampled = bench.once(f"sample {shape.parameters} {answers} {dtype}", lambda: rate(shape))
+    return {**estimate, "seconds": float(estimate["seconds"]) + steps * answers * typical / sampled}
 
 
 def training_memory(shape: DecoderConfig, batch_tokens: int, length: int, dtype: str) -> int:
@@ -111,32 +108,14 @@ def measure_training(
     denominators = objective.denominators(examples)
     taken: list[float] = []
     began = time.perf_counter()
-    while len(taken) < 2 or (time.perf_counter() - began < seconds):
+    while len(taken) < 3 + WARM_UP or (time.perf_counter() - began < seconds):
         started = time.perf_counter()
         loss, _, _ = trainee.loss(pack(examples), objective, denominators)
         loss.backward()
         trainee.collect()
         trainee.step(len(taken), 1000)
         taken.append(time.perf_counter() - started)
-    return float(np.median(taken[1:])) / sum(e.tokens for e in examples)
-
-
-@torch.no_grad()
-def measure_sampling(shape: DecoderConfig, rows: int, length: int, dtype: str) -> float:
-    """Sampled tokens a second, from a single decoding step of ``rows`` rows with ``length`` keys: an upper bound of
-    work a step, since keys grow from none."""
-    decoder = Decoder(shape).to(compute_dtype(dtype))
-    decoder.initialise(0)
-    plan = make_plan(Layout.of([1] * rows))
-    tokens = torch.zeros(rows, dtype=torch.int64)
-    times = []
-    for _ in range(8):
-        started = time.perf_counter()
-        hidden = decoder(tokens, PackedAttention(plan, Rotary(shape.head_dim, shape.rope_theta), compute_dtype(dtype)))
-        logits = (hidden @ decoder.output_weight.T).float()
-        logits.softmax(-1).cumsum(-1)
-        times.append(time.perf_counter() - started)
-    return rows / (1.6 * float(np.median(times[2:])))
+    return float(np.median(taken[WARM_UP:])) / sum(e.tokens for e in examples)
 
 
 def _shape(bench: Bench, model: Path) -> DecoderConfig:
