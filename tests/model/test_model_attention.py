@@ -62,3 +62,22 @@ def test_order_of_segments_does_not_matter() -> None:
     out = attend(a, SHAPE)(0, q, k, v)
     moved = attend(b, SHAPE)(0, q[to_b], k[to_b], v[to_b])
     torch.testing.assert_close(moved, out[to_b], atol=1e-6, rtol=1e-5)
+
+
+@pytest.mark.parametrize("name", LAYOUTS)
+def test_filling_rows_change_nothing(name: str) -> None:
+    layout = LAYOUTS[name]
+    leaves = inputs(layout, torch.float32)
+    filled = [torch.cat([x, torch.full((7, *x.shape[1:]), 3.0)]).requires_grad_() for x in leaves]
+    upstream = torch.randn(layout.tokens, SHAPE.num_attention_heads, SHAPE.head_dim)
+    plain = [x.clone().requires_grad_() for x in leaves]
+    out = attend(layout, SHAPE)(0, *plain)
+    out.backward(upstream)
+    wide = attend(layout, SHAPE, rows=layout.tokens + 7)(0, *filled)
+    assert len(wide) == layout.tokens + 7
+    wide[: layout.tokens].backward(upstream)
+    assert torch.equal(wide[: layout.tokens], out)
+    for leaf, other in zip(filled, plain, strict=True):
+        assert leaf.grad is not None
+        assert torch.equal(leaf.grad[: layout.tokens], other.grad)
+        assert not leaf.grad[layout.tokens :].any()
