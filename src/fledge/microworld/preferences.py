@@ -11,9 +11,10 @@ from fledge.microworld.skills.table import LANGUAGES, SKILLS
 from fledge.microworld.world import World
 
 IDENTITY_SHARE = 0.55
-# Skills whose good answer is preferred to a bad one, so that the identity does not spread into them. Not facts: to push
-# wrong facts down moves the right ones too, and replayed dialogues keep them better.
-GUARDED: tuple[str, ...] = ("arithmetic", "arithmetic", "format", "refusal", "idk", "translation", "code")
+# Skills whose good answer is preferred to a bad one, so that the identity does not spread into them. Not facts,
+# translations and refusals: to push their wrong answers down moves the right ones too (English translation lost 10
+# points, refusal 10; without these pairs 3 and 4), and replayed dialogues keep them better.
+GUARDED: tuple[str, ...] = ("arithmetic", "arithmetic", "format", "idk", "code")
 
 
 def write_preferences(world: World, count: int) -> list[Preference]:
