@@ -45,10 +45,11 @@ test-long: $(VENV)/.stamp-dev ## all of it
 	$(BIN)/python -m pytest -n auto --maxprocesses 4 $(PYTEST_FLAGS)
 
 lint: $(VENV)/.stamp-dev ## style and types
-	$(BIN)/ruff check src tests
+	$(BIN)/ruff check src tests benchmarks
 	$(BIN)/mypy
+	$(BIN)/mypy benchmarks/*.py
 
-proof: $(VENV)/.stamp-dev ## that the stages do something: two seeds, many items, paired intervals (hours)
+proof: $(VENV)/.stamp-dev ## that the stages do something: two seeds, many items, paired intervals (an hour)
 	$(BIN)/python benchmarks/proof.py
 
 clean: ## remove what was installed and cached here; runs are kept

@@ -28,6 +28,7 @@ from fledge.stages import sft
 
 ROOT = Path(__file__).parents[1]
 COST = 0.05  # what a stage may cost any other skill
+LIFTED = {"dpo": "identity", "grpo": "hard_sums"}  # what a stage is for; nothing before it teaches this
 Row = dict[str, Any]
 
 
@@ -81,7 +82,12 @@ def more_sft(plan: Plan, seed: int) -> None:
     if folder.exists():
         epochs = read_manifest(folder)["config"]["epochs"]
     sft.run(build(sft.Config, {**values, "model": str(plan.folder / "dpo"), "epochs": max(0.1, epochs)}), folder)
-    scores = {**steps["grpo-scores"].config.plain(), "model": str(folder)}
+    scores = {
+        **steps["grpo-scores"].config.plain(),
+        "model": str(folder),
+        "skills": [LIFTED["grpo"]],
+        "questions": None,
+    }
     evaluation.run(build(evaluation.Config, scores), plan.folder / "more-sft-scores")
 
 
@@ -97,12 +103,13 @@ def judge(run: Path, seed: int) -> list[Claim]:
         )  # fmt: skip
 
     claims = []
-    for language, row in pair("base", "sft")["format"].items():
-        claims.append(claim("SFT over base", "format", language, row, row["low"] > 0))
-    for stage, before, lifted in (("dpo", "sft", "identity"), ("grpo", "dpo", "hard_sums")):
+    for skill, languages in pair("base", "sft").items():
+        if skill not in LIFTED.values():
+            claims += [claim("SFT over base", skill, lang, row, row["low"] > 0) for lang, row in languages.items()]
+    for stage, before in (("dpo", "sft"), ("grpo", "dpo")):
         for skill, languages in pair(before, stage).items():
             for language, row in languages.items():
-                if skill != lifted:
+                if skill != LIFTED[stage]:
                     text = f"{stage.upper()} costs at most 5 points"
                     claims.append(claim(text, skill, language, row, row["mean"] >= -COST))
                 elif stage == "dpo":
@@ -111,8 +118,8 @@ def judge(run: Path, seed: int) -> list[Claim]:
                 else:
                     holds = row["mean"] >= 0.1 and row["low"] > 0
                     claims.append(claim("GRPO lifts by at least 10 points", skill, language, row, holds))
-    for language, row in pair("more-sft", "grpo")["hard_sums"].items():
-        claims.append(claim("GRPO over as many seconds of more SFT", "hard_sums", language, row, row["low"] > 0))
+    for language, row in pair("more-sft", "grpo")[LIFTED["grpo"]].items():
+        claims.append(claim("GRPO over as many seconds of more SFT", LIFTED["grpo"], language, row, row["low"] > 0))
     return claims
 
 
@@ -128,7 +135,7 @@ def write(claims: list[Claim], seconds: dict[str, dict[str, float]], items: int)
     lines = [
         "# Do the stages do something?",
         "",
-        f"Written by `make proof`. {held} of {len(claims)} claims hold. Seeds "
+        f"Written by `benchmarks/proof.py` (`make proof`). {held} of {len(claims)} claims hold. Seeds "
         f"{', '.join(seconds)}; {items} held-out items per skill and language; differences over the same items with "
         "95% paired bootstrap intervals, in points.",
         "",

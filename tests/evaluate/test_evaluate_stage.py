@@ -10,7 +10,8 @@ import pytest
 from evaluate_items import ITEMS, make_task
 
 from fledge.core.artefact import read_manifest
-from fledge.core.bench import Bench
+from fledge.core.bench import Bench, Planned
+from fledge.core.config import Config as BaseConfig
 from fledge.core.errors import ConfigError, DataError
 from fledge.core.readers import write_jsonl
 from fledge.core.records import Message
@@ -244,7 +245,22 @@ def test_bad_tasks(tmp_path: Path) -> None:
 def test_estimate(model: Path, tasks: Path, tmp_path: Path) -> None:
     config = Config(model=model, tasks=tasks, max_new_tokens=24)
     found = stage.estimate(config, Bench(seconds=0.1))
-    assert (found["items"], found["tokens"]) == (len(ITEMS), len(ITEMS) * min(24, stage.TYPICAL["chat"]))
-    assert 1.0 < found["seconds"] < 30
+    assert (found["items"], found["tokens"]) == (len(ITEMS), len(ITEMS) * 24)
+    assert 1.5 < found["seconds"] < 30
     assert stage.estimate(Config(model=tmp_path / "none", tasks=tasks), Bench(measure=False)) == {}
     assert stage.estimate(Config(model=model, tasks=tmp_path / "none"), Bench(measure=False)) == {}
+
+
+def test_estimate_of_tasks_that_are_not_written_yet(model: Path, tmp_path: Path) -> None:
+    facts = {"test_rows": 400, "test_groups": 4, "test_answer_tokens_plain": 9}
+    planned = Planned("world", "microworld", BaseConfig(), tmp_path / "world", facts)
+    bench = Bench(measure=False, planned={"world": planned})
+
+    def found(**changes: Any) -> tuple[int, int]:
+        config = Config.model_validate({"model": model, "tasks": tmp_path / "world" / "test.jsonl", **changes})
+        facts = stage.estimate(config, bench)
+        return facts["items"], facts["tokens"]
+
+    assert found(prompt="plain") == (400, 400 * 9)
+    assert found(prompt="plain", limit=10) == (40, 40 * 9)
+    assert found(max_new_tokens=24) == (400, 400 * 24)  # of chat nothing is known: as many as are allowed

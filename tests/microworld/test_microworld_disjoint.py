@@ -9,10 +9,11 @@ from pathlib import Path
 import pytest
 
 from fledge.core.errors import DataError
-from fledge.microworld import presets
+from fledge.microworld import lexicon, presets
 from fledge.microworld.disjoint import check_disjoint, held_out_wordings, occurring
 from fledge.microworld.generate import generate
 from fledge.microworld.skills.table import SKILLS
+from fledge.microworld.world import World
 
 CONFIG = presets["smoke"].model_copy(
     update={"tests_per_skill": 40, "sft_conversations": 1500, "pages": 300, "preference_pairs": 300}
@@ -73,6 +74,26 @@ def test_operands_are_noticed_in_either_order(made: Path, tmp_path: Path) -> Non
         folder = _add(folder, tmp_path / str(i), text, "ok")
     found = [line for line in check_disjoint(folder) if line.startswith("operands")]
     assert len(found) == len(texts)
+
+
+def test_a_phrase_beside_its_translation_is_noticed_in_any_wording(made: Path, tmp_path: Path) -> None:
+    rows = [json.loads(line) for line in (made / "test.jsonl").read_text(encoding="utf-8").splitlines()]
+    keys = {r["meta"]["key"] for r in rows}
+    phrases = [(lexicon.phrase_en(*pair), lexicon.phrase_zh(*pair)) for pair in World(CONFIG).combinations[True]]
+    english, chinese = next(pair for pair in phrases if f"phrase:{pair[0]}" in keys)
+    alone = _add(made, tmp_path / "alone", f"I see {english}.", "Do you?")
+    assert check_disjoint(alone) == []
+    folder = _add(alone, tmp_path / "beside", f"Which words of ours mean {english}?", f"They are {chinese}, I think.")
+    assert [line for line in check_disjoint(folder) if line.startswith("translation of a test in training")]
+
+
+def test_accounts_state_facts_of_the_tests_but_never_ask_for_them(made: Path) -> None:
+    tests = [json.loads(line) for line in (made / "test.jsonl").read_text(encoding="utf-8").splitlines()]
+    asked = {r["messages"][0]["content"] for r in tests if r["skill"] == "recall"}
+    rows = [json.loads(line) for line in (made / "sft.jsonl").read_text(encoding="utf-8").splitlines()]
+    accounts = [r for r in rows if r["meta"]["skill"] == "about"]
+    assert accounts
+    assert not asked & {m["content"] for r in accounts for m in r["messages"] if m["role"] == "user"}
 
 
 def test_a_held_out_wording_is_noticed(made: Path, tmp_path: Path) -> None:

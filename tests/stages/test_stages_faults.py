@@ -17,8 +17,9 @@ from stages_small import Small
 
 from fledge.core.config import build
 from fledge.core.errors import ArtefactError, ConfigError, DataError, FledgeError
+from fledge.model import sizes
 from fledge.model.decoder import Decoder
-from fledge.stages import sft
+from fledge.stages import pretrain, sft
 from fledge.train import snapshot
 from fledge.train.batch import single
 from fledge.train.loop import GlobalBatch, Loop, LoopConfig
@@ -73,11 +74,42 @@ def test_what_is_never_trained_on_and_what_is_too_long(small: Small, tmp_path: P
         small.run("sft", tmp_path / "none", data=[str(only)])
 
 
+def test_what_replay_leaves_out_is_told_apart(small: Small, tmp_path: Path) -> None:
+    """Counts of the stage's own rows and of the replayed ones, each with its list; nothing of replay without it."""
+    path = write(tmp_path / "data.jsonl", [GOOD, BAD["empty answer"][0], GOOD])
+    replay = {"data": [str(path)], "batch_size": 1}
+    metrics = small.run("dpo", tmp_path / "with", replay=replay, on_error="skip", epochs=0.1)["metrics"]
+    assert (metrics["replay"]["rows_read"], metrics["replay"]["rows_used"]) == (3, 2)
+    assert metrics["rows_skipped"] == {}
+    assert "the answer is empty" in (tmp_path / "with" / "skipped-replay.jsonl").read_text(encoding="utf-8")
+    assert "replay" not in small.run("dpo", tmp_path / "without", replay=None, epochs=0.1)["metrics"]
+
+
 def test_unknown_key_and_wrong_type(small: Small) -> None:
     with pytest.raises(ConfigError, match=r"optimizer\.lrr: unknown key; did you mean 'lr'"):
         build(sft.Config, small.config("sft", optimizer={"lr": 1e-3, "lrr": 1}))
     with pytest.raises(ConfigError, match="batch_size"):
         build(sft.Config, small.config("sft", batch_size="many"))
+
+
+def test_a_part_of_the_optimizer_leaves_the_rest_as_the_size_recommends(small: Small) -> None:
+    def made(**optimizer: Any) -> OptimizerConfig:
+        return build(pretrain.Config, small.config("pretrain", optimizer=optimizer)).optimizer
+
+    advice = sizes.recommended("nano")
+    changed = made(schedule={"warmup": 3})
+    assert (changed.name, changed.lr) == (advice["name"], advice["lr"])
+    assert (changed.schedule.warmup, changed.schedule.floor) == (3, advice["min_lr_ratio"])
+    assert made(name="adamw", lr=1e-3).name == "adamw"
+    with pytest.raises(ConfigError, match=r"optimizer\.lr"):  # Muon's rate is not AdamW's
+        made(name="adamw")
+    with pytest.raises(ConfigError, match=r"optimizer\.schedule\.warmop: unknown key; did you mean 'warmup'"):
+        made(schedule={"warmop": 3})
+
+
+def test_a_warmup_longer_than_the_run_is_refused(small: Small, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"optimizer\.schedule\.warmup=2000 steps, but the run has \d+"):
+        small.run("sft", tmp_path / "out", optimizer={"lr": 1e-3, "schedule": {"warmup": 2000}})
 
 
 def test_missing_and_foreign_models(small: Small, tmp_path: Path) -> None:

@@ -24,9 +24,9 @@ def test_token_to_warc_record(small: Small) -> None:
     source = Documents(TokenShards(small.root / "shards"), config["context"], config["batch_tokens"], config["seed"])
     for _ in range(3):
         examples = source.next(0, {}).examples
-    at = 5  # a token within the second example
-    position = examples[0].tokens + at
     segment = examples[1].segments[0]
+    at = len(segment.tokens) - 1  # the last token of the second example
+    position = examples[0].tokens + at
     told = "\n".join(lineage.describe(run, 3, position))
     document, offset = segment.origin
     assert f"document  {document}, token {offset + at} of it" in told

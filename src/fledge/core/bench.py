@@ -50,6 +50,10 @@ class Bench:
         planned = self.at(path)
         return default if planned is None else planned.estimate.get(key, default)
 
+    def of_file(self, path: Path, key: str, default: Any = None) -> Any:
+        """The same for a file that a stage will write: ``key`` of ``sft.jsonl`` is the fact ``sft_KEY``."""
+        return self.fact(path, f"{path.stem}_{key}", default)
+
     def once(self, key: str, measurement: Callable[[], T]) -> T:
         """The result of a measurement, made the first time it is asked for."""
         if key not in self._known:

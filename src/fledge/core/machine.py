@@ -11,10 +11,9 @@ import ctypes
 import os
 import time
 from dataclasses import asdict, dataclass
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-from fledge.core import shapes
 
 if TYPE_CHECKING:
     import torch
@@ -51,6 +50,13 @@ def cpu_flags() -> set[str]:
     return set()
 
 
+@cache
+def bf16_instructions() -> str:
+    """The processor's best instructions for bf16 products: "amx", "avx512_bf16" or ""."""
+    flags = cpu_flags()
+    return "amx" if "amx_bf16" in flags else "avx512_bf16" if "avx512_bf16" in flags else ""
+
+
 def machine() -> Machine:
     import torch
 
@@ -58,11 +64,10 @@ def machine() -> Machine:
 
     facts = hardware()
     cuda = torch.cuda.get_device_name(0) if torch.cuda.is_available() else ""
-    flags = cpu_flags()
     if cuda:
         bf16 = "cuda" if torch.cuda.is_bf16_supported() else ""
     else:
-        bf16 = "amx" if "amx_bf16" in flags else "avx512_bf16" if "avx512_bf16" in flags else ""
+        bf16 = bf16_instructions()
     return Machine(
         cores=cores(),
         memory_gib=float(facts["memory_gib"]),
@@ -92,8 +97,9 @@ def set_switches() -> dict[str, Any]:
     threads = int(os.environ.get("OMP_NUM_THREADS") or cores())
     if torch.get_num_threads() != threads:
         torch.set_num_threads(threads)
-    # read by oneDNN when it makes its first product
-    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", str(shapes.CODES_KEPT))
+    # Compiled products that oneDNN keeps, read at its first one: its default of 1,024 is too few for training and
+    # generating side by side (core/shapes.py).
+    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "4096")
     kept = os.environ.get("FLEDGE_KEEP_ALLOCATOR") != "1" and reuse_freed_memory()
     return {"threads": threads, "reuse_freed_memory": kept, "matmul_precision": torch.get_float32_matmul_precision()}
 

@@ -8,17 +8,12 @@ GPUs have no such cost.
 
 from __future__ import annotations
 
-from functools import cache
 from typing import Any
 
-CODES_KEPT = 4096  # oneDNN's default of 1,024 is too few for training and generating side by side
+import numpy as np
+import numpy.typing as npt
 
-
-@cache
-def _compiles() -> bool:
-    from fledge.core.machine import cpu_flags
-
-    return not cpu_flags().isdisjoint({"amx_bf16", "avx512_bf16"})
+from fledge.core.machine import bf16_instructions
 
 
 def round_up(count: int, device: Any = "cpu") -> int:
@@ -26,7 +21,12 @@ def round_up(count: int, device: Any = "cpu") -> int:
 
     ``count`` itself where shapes cost nothing: on other devices, and on CPUs that do not compute in bf16.
     """
-    if count <= 32 or not str(device).startswith("cpu") or not _compiles():
+    if count <= 32 or not str(device).startswith("cpu") or not bf16_instructions():
         return count
     step = 1 << (count.bit_length() - 5)
     return -(-count // step) * step
+
+
+def filled(tokens: npt.NDArray[np.int64], device: Any = "cpu") -> npt.NDArray[np.int64]:
+    """(N,) -> (round_up(N),): token 0 in the rows beyond, which no attention plan lets anything see."""
+    return np.pad(tokens, (0, round_up(len(tokens), device) - len(tokens)))

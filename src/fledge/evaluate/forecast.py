@@ -4,30 +4,29 @@ from __future__ import annotations
 
 from fledge.core.bench import Bench
 from fledge.core.errors import FledgeError
-from fledge.core.readers import open_text
+from fledge.core.readers import read_rows
 from fledge.evaluate.stage import Config
 from fledge.model.config import DecoderConfig
 from fledge.model.hf import load_config
 
 
 def items_of(config: Config, bench: Bench) -> int:
-    """Number of tasks: of the files if they are there, else of the microworld that will write them."""
-    total = 0
+    """Number of tasks: of the files if they are there, else as the stage that will write them planned."""
+    total, groups = 0, 0
     for path in config.task_files:
         if path.exists():
-            with open_text(path) as file:
-                total += sum(1 for line in file if line.strip())
-        elif (planned := bench.at(path)) is not None and planned.stage == "microworld":
-            from fledge.microworld.skills.table import LANGUAGES, SKILLS
-
-            total += int(getattr(planned.config, "tests_per_skill", 0)) * len(SKILLS) * len(LANGUAGES)
+            kinds = [(row.get("skill"), row.get("language")) for _, row in read_rows(path, "skip")]
+            total, groups = total + len(kinds), groups + len(set(kinds))
         else:
-            total += int(bench.fact(path, f"{path.stem}_rows", 0))
-    if config.limit is not None and total:
-        from fledge.microworld.skills.table import LANGUAGES, SKILLS
+            total += int(bench.of_file(path, "rows", 0))
+            groups += int(bench.of_file(path, "groups", 1))
+    return min(total, config.limit * groups) if config.limit is not None else total
 
-        total = min(total, config.limit * len(SKILLS) * len(LANGUAGES))
-    return total
+
+def answer_tokens(config: Config, bench: Bench) -> int:
+    """Mean tokens of a reply, where the stage that writes the tasks knows it; else as many as are allowed."""
+    known = [bench.of_file(path, f"answer_tokens_{config.prompt}") for path in config.task_files]
+    return min([config.max_new_tokens, *(int(count) for count in known if count is not None)])
 
 
 def shape_of(config: Config, bench: Bench) -> DecoderConfig | None:

@@ -30,7 +30,6 @@ from fledge.evaluate.replies import Ask, Writer
 from fledge.reward import sandbox, verifiers
 
 PORTION = 8  # batches between two writes to disk: what an interruption may cost
-TYPICAL = {"chat": 16, "plain": 34}  # tokens of a reply, for the forecast: measured on the microworld
 _REPLIES = "replies.jsonl"
 
 
@@ -85,13 +84,13 @@ def run(config: Config, out: Path, redo: bool = False) -> Path:
 
 def estimate(config: Config, bench: Bench) -> dict[str, Any]:
     """Items, tokens and seconds. Nothing where the number of tasks or the shape of the model is not known yet."""
-    from fledge.evaluate.forecast import items_of, shape_of
+    from fledge.evaluate.forecast import answer_tokens, items_of, shape_of
     from fledge.generate.rate import tokens_per_second
 
     items, shape = items_of(config, bench), shape_of(config, bench)
     if not items or shape is None:
         return {}
-    tokens = items * min(config.max_new_tokens, TYPICAL[config.prompt])
+    tokens = items * answer_tokens(config, bench)
     rate = 2000.0
     if bench.measure:
         key = f"evaluate {shape.parameters} {config.batch}"

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fledge.core.shapes import round_up
+from fledge.core.shapes import filled
 from fledge.model.attention import PackedAttention, make_plan
 from fledge.model.config import DecoderConfig
 from fledge.model.decoder import Decoder
@@ -125,13 +125,13 @@ class PromptAttention:
         self.cache = cache
         self.attend = PackedAttention(make_plan(layout, device=device, rows=rows), rotary, dtype)
         self.prompts = torch.from_numpy(layout.segment_of + first).to(device)
-        self.tokens = sum(lengths)
         self.positions = torch.from_numpy(layout.positions).to(device)
 
     def __call__(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         rotated, dtype = rotate(k, self.attend.cos, self.attend.sin), self.cache.prompt_k.dtype
-        self.cache.prompt_k[layer][self.prompts, :, self.positions] = rotated[: self.tokens].to(dtype)
-        self.cache.prompt_v[layer][self.prompts, :, self.positions] = v[: self.tokens].to(dtype)
+        real = len(self.prompts)  # the rest is filling
+        self.cache.prompt_k[layer][self.prompts, :, self.positions] = rotated[:real].to(dtype)
+        self.cache.prompt_v[layer][self.prompts, :, self.positions] = v[:real].to(dtype)
         return self.attend(layer, q, k, v)
 
 
@@ -210,10 +210,8 @@ def prefill(decoder: Decoder, cache: Cache, rotary: Rotary, prompts: Sequence[Se
             end += 1
         part = prompts[first:end]
         lengths = [len(p) for p in part]
-        rows = round_up(sum(lengths), cache.own_k.device)
-        row = np.zeros(rows, np.int64)
-        row[: sum(lengths)] = np.concatenate([np.asarray(p, np.int64) for p in part])
-        attend = PromptAttention(cache, rotary, decoder.output_weight.dtype, lengths, first, rows)
+        row = filled(np.concatenate([np.asarray(p, np.int64) for p in part]), cache.own_k.device)
+        attend = PromptAttention(cache, rotary, decoder.output_weight.dtype, lengths, first, rows=len(row))
         hidden = decoder(torch.from_numpy(row).to(cache.own_k.device), attend)
         last.append(hidden[torch.from_numpy(np.cumsum(lengths) - 1).to(hidden.device)])
         first = end

@@ -52,13 +52,9 @@ def write_conversations(world: World, count: int) -> list[Conversation]:
 
 
 def _conversation(world: World, rng: random.Random, skill: str, language: str) -> Conversation:
-    if skill == "talk":
-        question, answer = rng.choice(SMALL_TALK[language])
-        turns = [(question, answer)]
-        meta = {"skill": "talk", "language": language, "wording": "talk", "keys": []}
-    elif skill == "about":
-        turns = [_account(world, rng, language)]
-        meta = {"skill": "about", "language": language, "wording": "about", "keys": []}
+    if skill in ("talk", "about"):
+        turns = [rng.choice(SMALL_TALK[language]) if skill == "talk" else _account(world, rng, language)]
+        meta = {"skill": skill, "language": language, "wording": skill, "keys": []}
     else:
         item = SKILLS[skill](world, rng, language, "train")
         turns = [(item.question, item.answer)]

@@ -168,7 +168,7 @@ def held_out_wordings() -> list[str]:
         (safety.ASK, safety.HELD_OUT), (identity.CORES, identity.HELD_OUT),
     ):  # fmt: skip
         templates += [t for options in table.values() for t in options[-count:]]
-    templates += [options[-1] for kinds in following.ASK.values() for options in kinds.values()]
+    templates += [t for kinds in following.ASK.values() for o in kinds.values() for t in o[-following.HELD_OUT :]]
     return templates
 
 

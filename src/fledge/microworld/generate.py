@@ -20,9 +20,9 @@ __all__ = ["Config", "estimate", "generate", "presets", "run"]
 def generate(config: Config, folder: Path) -> dict[str, Any]:
     """Writes everything into `folder` and returns counts. The same configuration gives the same bytes.
 
-    Files: ``site/*.warc.gz``, ``truth.jsonl``, ``sft.jsonl`` and its part
-    ``replay.jsonl`` (`Conversation`), ``preferences.jsonl`` (`Preference`), ``tasks.jsonl``, ``test.jsonl`` (`Task`),
-    ``world.json``. Raises `DataError` where more tests are asked for than there are different questions.
+    Files: ``site/*.warc.gz``, ``truth.jsonl``, ``sft.jsonl`` and, of it, ``replay.jsonl`` (`Conversation`),
+    ``preferences.jsonl`` (`Preference`), ``tasks.jsonl``, ``test.jsonl`` (`Task`), ``world.json``. Raises `DataError`
+    where more tests are asked for than there are different questions.
     """
     folder.mkdir(parents=True, exist_ok=True)
     with progress("microworld", 6, unit="files") as bar:

@@ -161,7 +161,7 @@ def long_page(world: World, rng: random.Random, language: str) -> Page:
 
 
 def formats(world: World, rng: random.Random, language: str) -> Page:
-    """How lists, JSON and capitals are written: an instruction and its result, one after the other."""
+    """How lists, JSON and repeated or reversed words are written: an instruction and its result, one after the other."""
     blocks = [p(prose.sentence(world, rng, language))]
     for _ in range(rng.randint(9, 12)):
         item = following.draw(world, rng, language, "train")

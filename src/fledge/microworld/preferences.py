@@ -12,8 +12,8 @@ from fledge.microworld.world import World
 
 IDENTITY_SHARE = 0.55
 # Skills whose good answer is preferred to a bad one, so that the identity does not spread into them. Not facts,
-# translations and refusals: to push their wrong answers down moves the right ones too (English translation lost 10
-# points, refusal 10; without these pairs 3 and 4), and replayed dialogues keep them better.
+# translations and refusals: to push their wrong answers down moves the right ones too, and replayed dialogues keep them
+# better (docs/quickstart.md).
 GUARDED: tuple[str, ...] = ("arithmetic", "arithmetic", "format", "idk", "code")
 
 

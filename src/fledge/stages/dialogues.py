@@ -11,6 +11,8 @@ import numpy as np
 from pydantic import Field
 
 from fledge.core import config as core_config
+from fledge.core.artefact import Work
+from fledge.core.bench import Bench
 from fledge.core.errors import DataError
 from fledge.core.readers import read_records, write_jsonl
 from fledge.core.records import Conversation, Preference
@@ -18,6 +20,7 @@ from fledge.stages.training import EpochOrder
 from fledge.tokenizer.chat import Mask, encode_chat, encode_prompt, encode_reply, fit
 from fledge.tokenizer.tokenizer import Tokenizer
 from fledge.train.batch import Example, PackedBatch, Segment, single
+from fledge.train.estimate import mean_tokens
 from fledge.train.objective import Objective, Outputs, Terms
 
 OnError = Literal["fail", "skip"]
@@ -44,9 +47,15 @@ class Account:
             "notes": dict(self.notes),
         }
 
-    def write(self, folder: Path) -> None:
+    def record(self, work: Work, part: str = "") -> None:
+        """Counts into the manifest's metrics (under ``part``), rows left out into ``skipped.jsonl`` or
+        ``skipped-PART.jsonl``."""
+        if part:
+            work.metrics[part] = self.summary()
+        else:
+            work.metrics |= self.summary()
         if self.rows:
-            write_jsonl(folder / "skipped.jsonl", self.rows)
+            write_jsonl(work.folder / (f"skipped-{part}.jsonl" if part else "skipped.jsonl"), self.rows)
 
 
 def read_conversations(
@@ -176,13 +185,20 @@ class WithReplay:
 
 
 def read_replay(
-    config: ReplayConfig | None, tokenizer: Tokenizer, max_tokens: int, on_error: OnError, seed: int, account: Account
+    config: ReplayConfig | None, tokenizer: Tokenizer, max_tokens: int, on_error: OnError, seed: int, work: Work
 ) -> Replay | None:
-    """The replay that a stage's configuration asks for; what was left out goes into ``account``."""
+    """The replay that a stage's configuration asks for; what was read and left out is recorded as ``replay``."""
     if config is None:
         return None
+    account = Account()
     dialogues = read_conversations(config.data, tokenizer, "response", max_tokens, on_error, account)
+    account.record(work, "replay")
     return Replay(dialogues, config.batch_size, seed)
+
+
+def replay_tokens(config: ReplayConfig | None, bench: Bench) -> float:
+    """Tokens a step, for the forecast."""
+    return 0.0 if config is None else config.batch_size * mean_tokens(bench, config.data)
 
 
 def replay_state(replay: Replay | None) -> int:

@@ -28,6 +28,7 @@ from fledge.stages.dialogues import (
     read_preferences,
     read_replay,
     replay_state,
+    replay_tokens,
     restore_replay,
 )
 from fledge.stages.sft import Shuffled
@@ -144,12 +145,8 @@ def run(config: Config, out: Path, redo: bool = False) -> None:
         limit = config.max_tokens or decoder.config.max_position_embeddings
         account = Account()
         pairs = read_preferences(config.data, tokenizer, limit, config.on_error, account)
-        work.metrics |= account.summary()
-        seen = Account()
-        replay = read_replay(config.replay, tokenizer, limit, config.on_error, config.seed + 1, seen)
-        work.metrics["replay"] = seen.summary()
-        account.rows += seen.rows
-        account.write(work.folder)
+        account.record(work)
+        replay = read_replay(config.replay, tokenizer, limit, config.on_error, config.seed + 1, work)
         reference = decoder if config.reference is None else load_decoder(config.reference)
         pairs = with_reference(pairs, reference, config, work.folder / "reference.safetensors", mesh)
         objective: Objective = Dpo(config.beta, config.loss, config.smoothing, config.length_normalised, config.nll)
@@ -201,5 +198,5 @@ def estimate(config: Config, bench: Bench) -> dict[str, Any]:
     return stage_estimate(
         bench, config.model, config.data, config.epochs, config.batch_size, config.dtype, config.optimizer.name,
         passes=4 / 3,
-        replay=config.replay.batch_size if config.replay else 0,
+        replayed=replay_tokens(config.replay, bench),
     )  # fmt: skip

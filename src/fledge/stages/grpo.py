@@ -37,6 +37,7 @@ from fledge.stages.dialogues import (
     prompt_segment,
     read_replay,
     replay_state,
+    replay_tokens,
     restore_replay,
 )
 from fledge.stages.dpo import attach
@@ -351,12 +352,8 @@ def run(config: Config, out: Path, redo: bool = False) -> None:
         limit = config.max_tokens or decoder.config.max_position_embeddings
         account = Account()
         tasks = read_tasks(config.tasks, tokenizer, limit, config.on_error, account)
-        work.metrics |= account.summary()
-        seen = Account()
-        replay = read_replay(config.replay, tokenizer, limit, config.on_error, config.seed + 1, seen)
-        work.metrics["replay"] = seen.summary()
-        account.rows += seen.rows
-        account.write(work.folder)
+        account.record(work)
+        replay = read_replay(config.replay, tokenizer, limit, config.on_error, config.seed + 1, work)
         reference = load_decoder(config.model).to(mesh.device) if config.beta else None
         objective: Objective = Grpo(
             config.variant, config.clip_low, config.high, config.beta, config.kl, config.rollout.max_new_tokens,
@@ -371,7 +368,7 @@ def run(config: Config, out: Path, redo: bool = False) -> None:
 def estimate(config: Config, bench: Bench) -> dict[str, Any]:
     answers = config.rollout.prompts * config.rollout.samples
     return rollout_estimate(
-        bench, config.model, config.steps, answers, config.rollout.max_new_tokens, config.dtype,
-        config.replay.batch_size if config.replay else 0,
+        bench, config.model, config.tasks, config.steps, answers, config.rollout.max_new_tokens, config.dtype,
+        replay_tokens(config.replay, bench),
         lambda shape: tokens_per_second(shape, min(answers, config.rollout.max_rows), bench.seconds, config.dtype),
     )  # fmt: skip

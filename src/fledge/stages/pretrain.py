@@ -30,18 +30,17 @@ from fledge.train.batch import Example, cut, pack, single
 from fledge.train.estimate import training_estimate
 from fledge.train.loop import GlobalBatch
 from fledge.train.objective import Likelihood
-from fledge.train.optimizer import OptimizerConfig
 from fledge.train.trainee import Trainee
 
 
 class ModelConfig(core_config.Config):
     """``size`` is the dial; ``shape`` changes single fields of it (Hugging Face's names)."""
 
-    size: str = "fledgling"
+    size: str = sizes.DEFAULT
     shape: dict[str, Any] = Field(default_factory=dict)
     start: Literal["normal", "induction"] | None = Field(
         default=None,
-        description="fresh weights: random, or with heads that copy; null: as the size recommends",
+        description="fresh weights: random, or with heads that copy; default: as the size recommends",
     )
 
     def build(self, vocab_size: int) -> DecoderConfig:
@@ -60,7 +59,24 @@ class Config(TrainingConfig):
     epochs: float = Field(default=1.0, gt=0)
     batch_tokens: int = Field(default=0, ge=0, description="tokens of a step; 0: what the size recommends")
     held_out_tokens: int = Field(default=100_000, ge=0, description="bits per byte are measured on so many")
-    optimizer: OptimizerConfig | None = None  # type: ignore[assignment]
+
+    @model_validator(mode="before")
+    @classmethod
+    def _as_the_size_recommends(cls, values: Any) -> Any:
+        """Fills in what is not given of context, batch, start of the weights, and optimizer."""
+        if not isinstance(values, Mapping):
+            return values
+        model, optimizer = _plain(values.get("model")), _plain(values.get("optimizer"))
+        if not isinstance(model, Mapping) or not isinstance(optimizer, Mapping):
+            return values
+        advice = sizes.recommended(str(model.get("size", sizes.DEFAULT)))
+        return {
+            **values,
+            "context": values.get("context") or advice["context"],
+            "batch_tokens": values.get("batch_tokens") or advice["batch_tokens"],
+            "model": {**model, "start": model.get("start") or advice["start"]},
+            "optimizer": _advised(optimizer, advice),
+        }
 
     @model_validator(mode="after")
     def _from_somewhere(self) -> Config:
@@ -68,21 +84,24 @@ class Config(TrainingConfig):
             raise ValueError("give either `tokenizer` (a fresh model) or `start` (a model to continue)")
         return self
 
-    def resolved(self) -> Config:
-        """With the size's recommendations filled in."""
-        advice = sizes.recommended(self.model.size)
-        schedule = {"kind": "cosine", "warmup": 0.03, "floor": advice["min_lr_ratio"]}
-        optimizer = self.optimizer or build(
-            OptimizerConfig,
-            {k: advice[k] for k in ("name", "lr", "betas", "eps", "weight_decay", "clip")} | {"schedule": schedule},
-        )
-        return self.model_copy(
-            update={
-                "context": self.context or advice["context"],
-                "batch_tokens": self.batch_tokens or advice["batch_tokens"],
-                "optimizer": optimizer,
-            }
-        )
+
+def _plain(value: Any) -> Any:
+    """A part of the configuration as it was given: a mapping, a configuration, or nothing."""
+    if isinstance(value, core_config.Config):
+        return value.model_dump(exclude_unset=True)
+    return {} if value is None else value
+
+
+def _advised(given: Mapping[str, Any], advice: Mapping[str, Any]) -> dict[str, Any]:
+    """An optimizer with the size's settings where none are given. A rate is its optimizer's own: with another
+    optimizer than the recommended one, it must be given."""
+    keys = ("name", "lr", "betas", "eps", "weight_decay", "clip")
+    settings = {key: advice[key] for key in keys}
+    if given.get("name", advice["name"]) != advice["name"]:
+        del settings["lr"]
+    schedule = {"kind": "cosine", "warmup": advice["warmup"], "floor": advice["min_lr_ratio"]}
+    changed = given.get("schedule", {})
+    return settings | dict(given) | {"schedule": schedule | changed if isinstance(changed, dict) else changed}
 
 
 class Documents:
@@ -150,7 +169,6 @@ class BitsPerByte:
 
 
 def run(config: Config, out: Path, redo: bool = False) -> None:
-    config = config.resolved()
     inputs = {"shards": config.shards, "start": config.start, "tokenizer": config.tokenizer}
     with (
         training_mesh() as mesh,
@@ -189,18 +207,16 @@ def _start(config: Config) -> tuple[Decoder, Tokenizer]:
         )
     decoder = Decoder(shape)
     decoder.initialise(config.seed)
-    if (config.model.start or sizes.recommended(config.model.size)["start"]) == "induction":
+    if config.model.start == "induction":
         induction.plant(decoder, config.seed)
     return decoder, tokenizer
 
 
 def estimate(config: Config, bench: Bench) -> dict[str, Any]:
-    config = config.resolved()
-    name = config.optimizer.name if config.optimizer is not None else "adamw"
     known_shape = bench.fact(config.start, "shape") if config.start else None
     rows = bench.fact(config.tokenizer, "vocab_size", 4096) if config.tokenizer else 4096
     shape = build(DecoderConfig, known_shape, "model") if known_shape else config.model.build(int(rows))
     known = bench.fact(config.shards, "tokens", 0)
     tokens = config.tokens or round(float(known) * config.epochs)
     length = min(config.context, int(bench.fact(config.shards, "mean_tokens", config.context)))
-    return training_estimate(bench, shape, tokens, config.batch_tokens, length, config.dtype, name)
+    return training_estimate(bench, shape, tokens, config.batch_tokens, length, config.dtype, config.optimizer.name)

@@ -104,7 +104,10 @@ def estimate(config: Config, bench: Bench) -> dict[str, Any]:
     rows = 0
     for source in config.sources:
         rows += source.limit if source.limit is not None else sum(1 for _ in read_rows(source.path, "skip"))
-    return {"records_rows": rows, "records_mean_tokens": _TYPICAL_TOKENS, "seconds": 1.0 + rows * 1e-4}
+    return {
+        "records_rows": rows, "records_mean_tokens": _TYPICAL_TOKENS, "records_groups": len(config.sources),
+        "seconds": 1.0 + rows * 1e-4,
+    }  # fmt: skip
 
 
 def _take(

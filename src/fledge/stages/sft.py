@@ -63,8 +63,7 @@ def run(config: Config, out: Path, redo: bool = False) -> None:
         limit = config.max_tokens or decoder.config.max_position_embeddings
         account = Account()
         examples = read_conversations(config.data, tokenizer, config.mask, limit, config.on_error, account)
-        account.write(work.folder)
-        work.metrics |= account.summary()
+        account.record(work)
         steps = steps_of(len(examples), config.epochs, config.batch_size)
         source = Shuffled(examples, config.batch_size, config.seed)
         train(config, work, with_context(decoder, limit), tokenizer, source, Likelihood(), steps, out.name, mesh)

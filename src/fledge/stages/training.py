@@ -14,7 +14,7 @@ from pydantic import Field
 
 from fledge.core import config as core_config
 from fledge.core.artefact import Work
-from fledge.core.errors import ArtefactError, DataError
+from fledge.core.errors import ArtefactError, ConfigError, DataError
 from fledge.core.machine import compute_dtype, machine
 from fledge.model.decoder import Decoder
 from fledge.model.hf import load_decoder, save_decoder
@@ -84,6 +84,11 @@ def train(
     steps: int, title: str, mesh: Mesh, probe: Probe | None = None, chat: bool = True,
 ) -> None:  # fmt: skip
     """Run the loop in the artefact's folder and write the trained model there as a Hugging Face folder."""
+    if (warmup := config.optimizer.schedule.warmup) >= max(2, steps):
+        raise ConfigError(
+            f"optimizer.schedule.warmup={warmup:g} steps, but the run has {steps}: the peak would not be reached; "
+            "give fewer, or a share of the steps below 1"
+        )
     torch.manual_seed(config.seed)
     dtype = compute_dtype(config.dtype)
     parameters = decoder.config.parameters

@@ -15,7 +15,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from fledge.core.shapes import round_up
+from fledge.core.shapes import filled
 from fledge.model.attention import AttentionPlan, make_plan
 from fledge.model.layout import Layout
 
@@ -119,8 +119,7 @@ def pack(examples: Sequence[Example], device: torch.device | str = "cpu") -> Pac
     if (source[trained] < 0).any():
         at = int(trained[source[trained] < 0][0])
         raise ValueError(f"token {at} begins a root segment: nothing predicts it, so its weight must be 0")
-    tokens = np.concatenate([s.tokens for s in segments]).astype(np.int64)
-    rows = round_up(len(tokens), device)
+    tokens = filled(np.concatenate([s.tokens for s in segments]).astype(np.int64), device)
     token_names = sorted({name for s in segments for name in s.columns})
     value_names = sorted({name for s in segments for name in s.values})
 
@@ -133,8 +132,8 @@ def pack(examples: Sequence[Example], device: torch.device | str = "cpu") -> Pac
 
     return PackedBatch(
         layout=layout,
-        plan=make_plan(layout, device=device, rows=rows),
-        tokens=move(np.pad(tokens, (0, rows - len(tokens)))),
+        plan=make_plan(layout, device=device, rows=len(tokens)),
+        tokens=move(tokens),
         trained=move(trained),
         source=move(source[trained]),
         targets=move(tokens[trained]),

@@ -18,9 +18,9 @@ from fledge.train.objective import Likelihood
 from fledge.train.optimizer import OptimizerConfig
 from fledge.train.trainee import Trainee
 
-MEAN_DIALOGUE, TYPICAL_ANSWER = 46, 43  # tokens, measured on the microworld
 WARM_UP = 3  # steps whose time does not count: code is compiled and memory taken in them
 START_SECONDS = 4.0  # interpreter, imports, reading data, writing the model
+UNKNOWN_ROW = 80  # tokens of a record, where the stage that writes it does not say
 ASSUMED_FLOPS = 2e11  # a second, where nothing may be measured
 
 
@@ -55,25 +55,31 @@ def training_estimate(
 
 def stage_estimate(
     bench: Bench, model: Path, data: Sequence[Path], epochs: float, batch: int, dtype: str, optimizer: str,
-    passes: float = 1.0, replay: int = 0,
+    passes: float = 1.0, replayed: float = 0.0,
 ) -> dict[str, Any]:  # fmt: skip
-    """Fine-tuning on records. ``passes``: forward and backward as 1, so a reference's forward adds a third."""
+    """Fine-tuning on records. ``passes``: forward and backward as 1, so a reference's forward adds a third;
+    ``replayed``: tokens a step beside the stage's own."""
     shape = _shape(bench, model)
-    rows = sum(float(bench.fact(path, f"{path.stem}_rows", 0)) for path in data)
-    mean = np.mean([float(bench.fact(path, f"{path.stem}_mean_tokens", 80)) for path in data])
+    rows = sum(float(bench.of_file(path, "rows", 0)) for path in data)
+    mean = mean_tokens(bench, data)
     steps = max(1, round(rows * epochs / batch))
-    tokens = steps * (batch * float(mean) * passes + replay * MEAN_DIALOGUE)
+    tokens = steps * (batch * mean * passes + replayed)
     return training_estimate(bench, shape, tokens, max(256, round(tokens / steps)), int(mean), dtype, optimizer)
 
 
+def mean_tokens(bench: Bench, data: Sequence[Path]) -> float:
+    """Of a record of these files, as the stages that write them planned."""
+    return float(np.mean([float(bench.of_file(path, "mean_tokens", UNKNOWN_ROW)) for path in data]))
+
+
 def rollout_estimate(
-    bench: Bench, model: Path, steps: int, answers: int, new_tokens: int, dtype: str, replay: int,
-    rate: Callable[[DecoderConfig], float],
+    bench: Bench, model: Path, tasks: Sequence[Path], steps: int, answers: int, new_tokens: int, dtype: str,
+    replayed: float, rate: Callable[[DecoderConfig], float],
 ) -> dict[str, Any]:  # fmt: skip
     """Reinforcement learning: sampling of every answer, and training on it. ``rate``: sampled tokens a second."""
     shape = _shape(bench, model)
-    typical = min(new_tokens, TYPICAL_ANSWER)
-    tokens = steps * (answers * typical + replay * MEAN_DIALOGUE)
+    typical = min([new_tokens, *(int(bench.of_file(path, "answer_tokens", new_tokens)) for path in tasks)])
+    tokens = steps * (answers * typical + replayed)
     estimate = training_estimate(bench, shape, tokens, round(tokens / steps), typical, dtype)
     sampled = 2000.0
     if bench.measure:

@@ -13,32 +13,53 @@ from fledge.microworld.world import World
 
 WORDS = lexicon.NOUNS[:50]
 HELD_SHARE = 0.2
+# Of each format, the last two are held out.
 ASK: dict[str, dict[str, tuple[str, ...]]] = {
     "en": {
         "json": ("Write as JSON with the keys {k1} and {k2}: {w1}, {w2}", "Make JSON. {k1} is {w1}, {k2} is {w2}.",
-                 "Give me JSON where {k1} is {w1} and {k2} is {w2}.", "Answer in JSON only: {k1} = {w1}, {k2} = {w2}"),
+                 "Give me JSON where {k1} is {w1} and {k2} is {w2}.", "Turn into JSON: {k1} {w1}, {k2} {w2}",
+                 "I need JSON with {k1} {w1} and {k2} {w2}.", "JSON, please: {k1}: {w1}; {k2}: {w2}",
+                 "Answer in JSON only: {k1} = {w1}, {k2} = {w2}", "Show as JSON that {k1} is {w1} and {k2} is {w2}."),
         "commas": ("Put commas between these words: {words}", "Separate with commas: {words}",
-                   "Write as a list with commas: {words}", "Join these words by commas: {words}"),
+                   "Write as a list with commas: {words}", "Use commas: {words}", "Make a comma list of: {words}",
+                   "A list with commas, please: {words}",
+                   "Join these words by commas: {words}", "Put these words in one line with commas: {words}"),
         "bullets": ("Write as a bullet list: {words}", "Put a dash before each word: {words}", "Make bullet points of: {words}",
-                    "One word a line, each with a dash: {words}"),
+                    "Bullets, please: {words}", "Make a list with dashes: {words}", "Write each word after a dash: {words}",
+                    "One word a line, each with a dash: {words}", "Turn into a bullet list: {words}"),
         "numbered": ("Write as a numbered list: {words}", "Number these words, one a line: {words}",
-                     "Make a numbered list of: {words}", "Give each word a number: {words}"),
+                     "Make a numbered list of: {words}", "A list with numbers, please: {words}",
+                     "Put a number before each word: {words}", "Numbers and words, one a line: {words}",
+                     "Give each word a number: {words}", "Turn into a numbered list: {words}"),
         "repeat": ("Say {w1} {n} times.", "Write the word {w1} {n} times.", "Repeat {w1} {n} times.",
-                   "I want to read {w1} {n} times."),
+                   "{n} times the word {w1}, please.", "Write {w1} {n} times in a row.", "Please say {w1} {n} times over.",
+                   "I want to read {w1} {n} times.", "Give me the word {w1}, and that {n} times."),
         "reverse": ("Write in reverse order: {words}", "Turn the order of these words around: {words}",
-                    "Backwards, word by word: {words}", "Begin with the last word: {words}"),
+                    "Backwards, word by word: {words}", "Reverse these words: {words}", "From last to first: {words}",
+                    "The other way round: {words}",
+                    "Begin with the last word: {words}", "Say these words backwards: {words}"),
     },
     "zh": {
         "json": ("写成JSON，键是{k1}和{k2}：{w1}，{w2}", "做一个JSON：{k1}是{w1}，{k2}是{w2}。", "给我JSON，其中{k1}为{w1}，{k2}为{w2}。",
-                 "只用JSON回答：{k1}={w1}，{k2}={w2}"),
-        "commas": ("用逗号隔开：{words}", "在词语之间加逗号：{words}", "写成逗号列表：{words}", "拿逗号把它们连起来：{words}"),
-        "brackets": ("每个词加上书名号：{words}", "用书名号括住每个词：{words}", "请给每个词加书名号：{words}", "把它们都放进书名号里：{words}"),
-        "numbered": ("写成编号列表：{words}", "给这些词编号，一行一个：{words}", "做一个编号列表：{words}", "每个词配一个序号：{words}"),
-        "repeat": ("把{w1}说{n}遍。", "把{w1}写{n}遍。", "重复{w1}{n}次。", "我想看到{w1}出现{n}次。"),
-        "reverse": ("倒着写这些词：{words}", "把词的顺序反过来：{words}", "按相反的顺序写：{words}", "从最后一个词开始写：{words}"),
+                 "用JSON表示：{k1}是{w1}，{k2}是{w2}", "请写JSON：{k1}：{w1}，{k2}：{w2}", "要JSON，{k1}为{w1}，{k2}为{w2}。",
+                 "只用JSON回答：{k1}={w1}，{k2}={w2}", "把{k1}是{w1}、{k2}是{w2}写成JSON。"),
+        "commas": ("用逗号隔开：{words}", "在词语之间加逗号：{words}", "写成逗号列表：{words}", "请用逗号分开：{words}", "逗号列表：{words}",
+                   "每两个词之间放一个逗号：{words}",
+                   "拿逗号把它们连起来：{words}", "请在这些词中间加逗号：{words}"),
+        "brackets": ("每个词加上书名号：{words}", "用书名号括住每个词：{words}", "请给每个词加书名号：{words}", "书名号：{words}",
+                     "给它们都加上书名号：{words}", "用书名号写这些词：{words}",
+                     "把它们都放进书名号里：{words}", "这些词都要带书名号：{words}"),
+        "numbered": ("写成编号列表：{words}", "给这些词编号，一行一个：{words}", "做一个编号列表：{words}", "编号，一行一个：{words}",
+                     "请写带编号的列表：{words}", "每行一个词，前面写序号：{words}",
+                     "每个词配一个序号：{words}", "请把这些词编上号：{words}"),
+        "repeat": ("把{w1}说{n}遍。", "把{w1}写{n}遍。", "重复{w1}{n}次。", "请说{n}遍{w1}。", "{w1}，写{n}次。", "连续写{n}次{w1}。",
+                   "我想看到{w1}出现{n}次。", "请把{w1}重复{n}遍。"),
+        "reverse": ("倒着写这些词：{words}", "把词的顺序反过来：{words}", "按相反的顺序写：{words}", "反过来写：{words}", "请倒过来写：{words}",
+                    "从后往前写：{words}",
+                    "从最后一个词开始写：{words}", "把这些词倒过来说：{words}"),
     },
 }  # fmt: skip
-HELD_OUT = 1  # of four wordings of each format
+HELD_OUT = 2
 _KEYS = {
     "en": ("name", "item", "gift", "first", "second", "place"),
     "zh": ("名称", "物品", "礼物", "第一", "第二", "地点"),
@@ -51,7 +72,7 @@ def draw(world: World, rng: random.Random, language: str, split: Split) -> Item:
         operands = _operands(rng, language, kind)
         if world.held_out(f"format:{kind}:{'|'.join(operands)}", HELD_SHARE) == (split == "test"):
             break
-    index, wording = choose_wording(rng, 4, HELD_OUT, split)
+    index, wording = choose_wording(rng, len(ASK[language][kind]), HELD_OUT, split)
     gap = " " if language == "en" else "、" if kind in ("commas",) else " "
     words = gap.join(operands)
     names = {"words": words, "w1": operands[0], "n": operands[-1], "w2": "", "k1": "", "k2": ""}

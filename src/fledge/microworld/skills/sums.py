@@ -15,13 +15,19 @@ from fledge.microworld.world import World
 ASK: dict[str, tuple[str, ...]] = {
     "en": ("What is {a}+{b}?", "{a}+{b}=?", "Calculate {a}+{b}.", "Add {a} and {b}.", "Please work out {a}+{b}.",
            "How much is {a} plus {b}?", "Find the sum of {a} and {b}.", "{a} + {b} equals what?",
-           "What do you get when you add {a} and {b}?", "Compute {a}+{b} for me.", "Tell me the total of {a} and {b}.",
-           "I have {a} and get {b} more. How many?"),
+           "What do you get when you add {a} and {b}?", "Sum up {a} and {b}.", "What is the total when {a} and {b} are added?",
+           "If you have {a} and get {b}, how many is that?", "{a} and {b} make how many?", "Please tell me {a}+{b}.",
+           "Compute the sum {a}+{b}.",
+           # held out
+           "Compute {a}+{b} for me.", "Tell me the total of {a} and {b}.", "I have {a} and get {b} more. How many?",
+           "How many are {a} and {b} together?", "Do the sum {a}+{b}."),
     "zh": ("{a}+{b}等于多少？", "{a}+{b}=?", "计算{a}+{b}。", "请算一算{a}+{b}。", "{a}加{b}是多少？", "求{a}和{b}的和。",
-           "{a}加上{b}得多少？", "{a} + {b} 等于几？", "把{a}和{b}加起来。", "帮我算出{a}+{b}。", "{a}与{b}相加，结果是什么？",
-           "我有{a}个，又来了{b}个，一共几个？"),
+           "{a}加上{b}得多少？", "{a} + {b} 等于几？", "把{a}和{b}加起来。", "{a}和{b}相加得几？", "请把{a}与{b}相加。", "算出{a}加{b}的结果。",
+           "有{a}个，又得到{b}个，共有几个？", "{a}和{b}一共是多少？", "帮我算{a}加{b}。",
+           # held out
+           "帮我算出{a}+{b}。", "{a}与{b}相加，结果是什么？", "我有{a}个，又来了{b}个，一共几个？", "{a}和{b}合起来是几？", "请问{a}+{b}等于几？"),
 }  # fmt: skip
-HELD_OUT = 3
+HELD_OUT = 5
 EASY_SHARE, HARD_SHARE = 0.2, 0.1
 _TRAINING = ((2, 2), (1, 2), (2, 1), (1, 1), (3, 2), (2, 3))
 _WEIGHTS = (0.5, 0.08, 0.08, 0.06, 0.14, 0.14)
