@@ -28,6 +28,7 @@ from fledge.stages import sft
 
 ROOT = Path(__file__).parents[1]
 COST = 0.05  # what a stage may cost any other skill
+FOLLOWING = ("arithmetic", "translation", "format", "code")  # what must be asked for to be done
 LIFTED = {"dpo": "identity", "grpo": "hard_sums"}  # what a stage is for; nothing before it teaches this
 Row = dict[str, Any]
 
@@ -104,7 +105,7 @@ def judge(run: Path, seed: int) -> list[Claim]:
 
     claims = []
     for skill, languages in pair("base", "sft").items():
-        if skill not in LIFTED.values():
+        if skill in FOLLOWING:
             claims += [claim("SFT over base", skill, lang, row, row["low"] > 0) for lang, row in languages.items()]
     for stage, before in (("dpo", "sft"), ("grpo", "dpo")):
         for skill, languages in pair(before, stage).items():
