@@ -105,10 +105,11 @@ class Loop:
                 bar.advance(1, _note(row))
                 due = time.monotonic() - saved >= self.config.snapshot_seconds
                 due |= bool(self.config.snapshot_steps) and (step + 1) % self.config.snapshot_steps == 0
-                if (self._agree(due) and not last) or stopped:
+                due, stop = self._agree(due, bool(stopped))
+                if (due and not last) or stop:
                     snapshot(step + 1)
                     saved = time.monotonic()
-                if stopped:
+                if stop:
                     raise KeyboardInterrupt
             return metrics.summary()
 
@@ -168,9 +169,10 @@ class Loop:
             if count or name.startswith("loss") or "_loss" in name
         }
 
-    def _agree(self, due: bool) -> bool:
-        """Ranks snapshot together, when any of them finds it due."""
-        return sum_over_ranks([float(due)], self.mesh)[0] > 0
+    def _agree(self, due: bool, stopped: bool) -> tuple[bool, bool]:
+        """Ranks snapshot together, when any of them finds it due, and stop together, when any of them is told to."""
+        every = sum_over_ranks([float(due), float(stopped)], self.mesh)
+        return every[0] > 0, every[1] > 0
 
     def _refuse(self, step: int, value: float, examples: Sequence[Example]) -> None:
         origins = [segment.origin for example in examples for segment in example.segments]

@@ -102,9 +102,8 @@ def local(tensor: Tensor) -> Tensor:
 def _like(value: Tensor, parameter: Tensor) -> Tensor:
     from torch.distributed.tensor import DTensor
 
-    if value.ndim == 0:
-        return value
-    if not isinstance(parameter, DTensor):
+    # fused AdamW counts its steps on the parameter's device
+    if value.ndim == 0 or not isinstance(parameter, DTensor):
         return value.to(parameter.device)
     return DTensor.from_local(
         value, parameter.device_mesh, parameter.placements, shape=parameter.shape, stride=parameter.stride()

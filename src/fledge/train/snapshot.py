@@ -53,9 +53,18 @@ def save_snapshot(
             "Make room and start the same command again."
         ) from error
     if mesh.first:
-        for old in sorted(folder.glob("step-*"))[:-KEEP]:
-            shutil.rmtree(old, ignore_errors=True)
+        _prune(folder, place)
     return place
+
+
+def _prune(folder: Path, written: Path) -> None:
+    """Keep ``written`` and whole ones before it. A kill may have left a folder of a later step, which the pointer
+    never named."""
+    found = sorted(folder.glob("step-*"))
+    kept = [place for place in found if place.name <= written.name and (place / "state.json").exists()][-KEEP:]
+    for old in found:
+        if old not in kept:
+            shutil.rmtree(old, ignore_errors=True)
 
 
 def latest(folder: Path) -> Path | None:
