@@ -384,6 +384,57 @@ def test_forging_the_verdict(name: str) -> None:
     assert result.status != "broken"
 
 
+HELPED = """
+import math
+from operator import eq
+def near(a, b): return abs(a - b) < 1e-6
+assert near(f(1), 41) and near(f(2), 42)
+assert set(map(f, [1, 2])) == set([41, 42]) and isinstance(f(1), int)
+assert math.isclose(f(1), 41) and eq(f(2), 42)
+assert all(map(lambda x: f(x) == 40 + x, [1, 2]))
+for value in filter(None, map(f, [1, 2])):
+    if value in (41, 42):
+        found = True
+    else:
+        break
+assert found
+"""
+SHADOWS = {
+    "a distance of its own": "def abs(x): return 0",
+    "sets that are equal": "def set(x): return 1",
+    "everything is an instance": "def isinstance(x, kind): return True\ndef all(x): return True\ndef map(*x): return [1]",
+    "everything is tested": "def filter(*x): return [41]",
+    "names that the tests import": "def eq(a, b): return True\ndef isclose(a, b): return True\nmath = eq",
+    "names that the tests define": "def near(a, b): return True",
+    "a name that the tests bind in a branch": "def found(): pass",
+    "names of the module": (
+        "import json, os\n"
+        'names = ["f", "__builtins__", "__import__", "__build_class__", "__name__", "abs", "set", "found"]\n'
+        'os.write(4, json.dumps({"functions": names}).encode() + b"\\n")'
+    ),
+    "the end of an iteration": "def g(x): raise StopIteration",
+}
+
+
+@pytest.mark.parametrize("name", SHADOWS)
+def test_forging_the_means_of_the_tests(name: str) -> None:
+    """Functions of the candidate do not stand in for what the tests compare with: every assertion fails."""
+    answer = "raise StopIteration" if "iteration" in name else "return 0"
+    code = f"{SHADOWS[name]}\ndef f(x): {answer}"
+    result = run_python(code, entry="f", tests=HELPED, limits=Limits(wall=30))
+    assert (result.status, result.passed, result.total) == ("done", 0, 5), result
+
+
+def test_the_means_of_the_tests_are_pythons_own() -> None:
+    code = "def abs(x): return 0\ndef near(a, b): return False\ndef f(x): return 40 + x"
+    assert run_python(code, entry="f", tests=HELPED).passed_all
+
+
+def test_an_entry_may_be_called_as_a_builtin_is() -> None:
+    code = "def sum(items): return 7\ndef double(x): return 2 * x\ndef max(x): return 0"
+    assert run_python(code, entry="sum", tests="assert sum([1]) == 7 and double(2) == 4 and max(1, 2) == 2").passed_all
+
+
 def test_honest_code_passes_the_same_tests() -> None:
     assert run_python("def f(x): return 40 + x", entry="f", tests=TESTS).passed_all
 

@@ -3,7 +3,8 @@
 The tests' process never executes the candidate's code: it sends arguments and gets plain values back (`wire`). It alone
 holds the pipe on which the verdict is reported, and was forked after the candidate, so the candidate has neither that
 pipe nor the tests in its memory. Ending early, patching builtins, or returning objects that compare equal to
-everything can therefore fail a test, but not pass one.
+everything can therefore fail a test, but not pass one. Of the names that the candidate announces the tests see only
+those that mean nothing else to them: a function of its own called `abs` or `set` would otherwise judge it.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import ast
 import builtins
 import contextlib
+import symtable
 import sys
 import traceback
 from typing import Any
@@ -117,7 +119,9 @@ class _Rebuilt(Exception):
 
 def _rebuilt(name: str, text: str) -> Exception:
     kind = getattr(builtins, name, None) if isinstance(name, str) else None
-    if isinstance(kind, type) and issubclass(kind, Exception):
+    # StopIteration would end a loop of the tests over `map(f, ...)` before its first comparison.
+    quiet = (StopIteration, StopAsyncIteration)
+    if isinstance(kind, type) and issubclass(kind, Exception) and not issubclass(kind, quiet):
         with contextlib.suppress(TypeError):
             marked = type(kind.__name__, (_Rebuilt, kind), {})
             return marked(str(text))
@@ -143,11 +147,12 @@ def run_tests(tests: str, entry: str) -> None:
     verdict = Line(-1, VERDICT)
     try:
         tree = ast.parse(tests, "tests.py")
+        own = _bound(symtable.symtable(tests, "tests.py", "exec"))
     except (SyntaxError, ValueError, RecursionError) as problem:
         verdict.send({"bad_tests": f"the tests are no Python: {problem}"})
         return
     total = sum(isinstance(statement, ast.Assert) for statement in tree.body) or 1
-    names, problem_text = _namespace(entry)
+    names, problem_text = _namespace(entry, own)
     if problem_text:
         verdict.send({"passed": 0, "total": total, "failures": [problem_text]})
         return
@@ -155,7 +160,18 @@ def run_tests(tests: str, entry: str) -> None:
     verdict.send({"passed": passed, "total": total, "failures": [text[:300] for text in failures[:8]]})
 
 
-def _namespace(entry: str) -> tuple[dict[str, Any], str]:
+def _bound(table: symtable.SymbolTable) -> set[str]:
+    """Names that the tests import, define or assign in their module, also where only a branch or a function does."""
+    top = table.get_type() == "module"
+    names = set()
+    for symbol in table.get_symbols():
+        if (symbol.is_assigned() or symbol.is_imported()) and (top or symbol.is_declared_global()):
+            names.add(symbol.get_name())
+    return names.union(*map(_bound, table.get_children()))
+
+
+def _namespace(entry: str, own: set[str]) -> tuple[dict[str, Any], str]:
+    """The globals of the tests: the entry point, and the candidate's other functions where their names are free."""
     line = Line(CALLS_IN, CALLS_OUT)
     try:
         ready = line.receive()
@@ -168,7 +184,9 @@ def _namespace(entry: str) -> tuple[dict[str, Any], str]:
         return {}, "the code broke the line to its tests"
     if entry not in functions:
         return {}, f"no function {entry!r} in the code"
-    names: dict[str, Any] = {name: _Proxy(line, name) for name in functions}
+    taken = own | vars(builtins).keys()
+    free = [name for name in functions if name == entry or not (name in taken or name.startswith("__"))]
+    names: dict[str, Any] = {name: _Proxy(line, name) for name in free}
     return names | {"__name__": "__tests__", "__builtins__": builtins}, ""
 
 
