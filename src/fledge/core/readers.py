@@ -192,9 +192,9 @@ def _conversation(row: dict[str, Any]) -> dict[str, Any]:
         _refuse_unknown(row, known)
         return {**row, "messages": _messages(row["messages"])}
     if "conversations" in row:
-        _refuse_unknown(row, {"conversations", "system", "tools", "id"})
-        system = [{"role": "system", "content": row["system"]}] if row.get("system") else []
-        return {"messages": system + _messages(row["conversations"])}
+        _refuse_unknown(row, {"conversations", "system", "tools", "id", "meta"})
+        _refuse_tools(row)
+        return {"messages": _system(row) + _messages(row["conversations"]), "meta": _meta(row)}
     if "prompt" in row and "response" in row:
         _refuse_unknown(row, {"prompt", "response", "id", "meta"})
         return {**_pair(row["prompt"], row["response"]), "meta": _meta(row)}
@@ -271,25 +271,50 @@ def _preference(row: dict[str, Any]) -> dict[str, Any]:
             "no preference here: expected 'prompt', 'chosen', 'rejected' (or 'input', 'preferred_output', "
             f"'non_preferred_output'); found {sorted(row)}"
         )
-    chosen, rejected = row["chosen"], row["rejected"]
     if "prompt" in row:
-        _refuse_unknown(row, {"prompt", "chosen", "rejected", "meta"})
-        prompt = _messages(row["prompt"])
-        return {**row, "prompt": prompt, "chosen": _last_turn(chosen), "rejected": _last_turn(rejected)}
+        _refuse_unknown(row, {"prompt", "chosen", "rejected", "system", "id", "meta"})
+        return {**_answers(row, _messages(row["prompt"])), "meta": _meta(row)}
     if "conversations" in row:
-        _refuse_unknown(row, {"conversations", "system", "chosen", "rejected"})
-        return {
-            "prompt": _messages(row["conversations"]),
-            "chosen": _last_turn([chosen] if isinstance(chosen, dict) else chosen),
-            "rejected": _last_turn([rejected] if isinstance(rejected, dict) else rejected),
-        }
-    _refuse_unknown(row, {"chosen", "rejected", "meta"})
-    if isinstance(chosen, str) or isinstance(rejected, str):
+        _refuse_unknown(row, {"conversations", "system", "tools", "chosen", "rejected", "id", "meta"})
+        _refuse_tools(row)
+        return {**_answers(row, _messages(row["conversations"])), "meta": _meta(row)}
+    _refuse_unknown(row, {"chosen", "rejected", "system", "id", "meta"})
+    if isinstance(row["chosen"], str) or isinstance(row["rejected"], str):
         raise DataError("without a 'prompt', 'chosen' and 'rejected' must be whole dialogues")
-    chosen, rejected = _messages(chosen), _messages(rejected)
-    if chosen[:-1] != rejected[:-1]:
+    return {**_answers(row, []), "meta": _meta(row)}
+
+
+def _answers(row: dict[str, Any], prompt: list[dict[str, Any]]) -> dict[str, Any]:
+    """Prompt and answers. What both sides have between the prompt and their last turn belongs to the prompt."""
+    system = _system(row)
+    chosen, rejected = (_between(row[side], system, prompt, side) for side in ("chosen", "rejected"))
+    if chosen != rejected:
         raise DataError("'chosen' and 'rejected' differ before their last turn: they do not share a prompt")
-    return {"prompt": chosen[:-1], "chosen": _last_turn(chosen), "rejected": _last_turn(rejected)}
+    return {
+        "prompt": [*system, *prompt, *chosen],
+        "chosen": _last_turn(row["chosen"]),
+        "rejected": _last_turn(row["rejected"]),
+    }
+
+
+def _between(value: Any, system: list[dict[str, Any]], prompt: list[dict[str, Any]], side: str) -> list[dict[str, Any]]:
+    """The turns between the prompt and the last; a dialogue may begin with the row's ``system`` or without it."""
+    before = [] if isinstance(value, str) else _messages([value] if isinstance(value, dict) else value)[:-1]
+    if system and before[: len(system)] == system:
+        before = before[len(system) :]
+    if before and before[: len(prompt)] != prompt:
+        raise DataError(f"{side!r} has turns before the answer that are not the prompt's; give the answer alone")
+    return before[len(prompt) :]
+
+
+def _system(row: dict[str, Any]) -> list[dict[str, Any]]:
+    return [{"role": "system", "content": row["system"]}] if row.get("system") else []
+
+
+def _refuse_tools(row: dict[str, Any]) -> None:
+    """Templates are rendered without tools, so an answer that calls one would stand there unexplained."""
+    if row.get("tools") not in (None, "", "[]", [], {}):
+        raise DataError("'tools' are not supported; leave out such rows, or write the tools into the system message")
 
 
 def _api_preference(row: dict[str, Any]) -> dict[str, Any]:
@@ -302,6 +327,7 @@ def _api_preference(row: dict[str, Any]) -> dict[str, Any]:
     if not isinstance(source, dict) or "messages" not in source:
         raise DataError("'input' must be an object with 'messages'")
     _refuse_unknown(source, {"messages", "tools", "parallel_tool_calls"})
+    _refuse_tools(source)  # without tools, parallel_tool_calls says nothing, whatever it is
     for key in ("preferred_output", "non_preferred_output"):
         output = row[key]
         if not isinstance(output, list) or len(output) != 1:
@@ -316,7 +342,7 @@ def _api_preference(row: dict[str, Any]) -> dict[str, Any]:
 def _last_turn(value: Any) -> str:
     if isinstance(value, str):
         return value
-    messages = _messages(value)
+    messages = _messages([value] if isinstance(value, dict) else value)
     if not messages or not isinstance(messages[-1], dict) or messages[-1].get("role") != "assistant":
         raise DataError("an answer must be a text, or messages that end with the assistant's")
     content = messages[-1].get("content")
