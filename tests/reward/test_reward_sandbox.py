@@ -402,7 +402,7 @@ assert found
 SHADOWS = {
     "a distance of its own": "def abs(x): return 0",
     "sets that are equal": "def set(x): return 1",
-    "everything is an instance": "def isinstance(x, kind): return True\ndef all(x): return True\ndef map(*x): return [1]",
+    "everything is an instance": "def isinstance(x, kind): return True\ndef all(x): return True",
     "everything is tested": "def filter(*x): return [41]",
     "names that the tests import": "def eq(a, b): return True\ndef isclose(a, b): return True\nmath = eq",
     "names that the tests define": "def near(a, b): return True",
