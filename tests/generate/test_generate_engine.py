@@ -164,6 +164,17 @@ def test_context_is_the_limit() -> None:
         engine.generate([Request([3]), Request([3] * 32)])
 
 
+def test_a_row_that_fills_the_context_waits_for_its_cohort() -> None:
+    """One of twenty has finished: too few to compact, so its row is carried past the end of the context."""
+    made = Engine((decoder(shape(context=64)), None))
+    sampling = Sampling(max_new_tokens=40, seed=3)
+    requests = [Request([5, 6, 7 + i], sampling=sampling, stop_ids=()) for i in range(19)]
+    requests.append(Request([3 + i for i in range(60)], sampling=sampling, stop_ids=()))
+    together = made.generate(requests)
+    assert [len(group[0].tokens) for group in together] == [40] * 19 + [4]
+    assert [group[0].tokens for group in together] == [one(made, request).tokens for request in requests]
+
+
 def test_memory_bounds_what_runs_together(engine: Engine) -> None:
     requests = [Request(p, sampling=GREEDY, stop_ids=(1, 2)) for p in prompts(9)]
     small = Engine((engine.decoder, None), max_rows=8, max_tokens=300)

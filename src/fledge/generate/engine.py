@@ -112,7 +112,8 @@ class Engine:
             return
         rotary = Rotary(config.head_dim, config.rope_theta)
         weight = self.decoder.output_weight
-        longest = max(len(r.prompt) + limit for r, limit in zip(requests, limits, strict=True))
+        # A finished row stays until its cohort is compacted, and its position goes on: it may pass the context.
+        longest = max(len(r.prompt) for r in requests) + max(limits)
         tables = rotary.tables(torch.arange(longest, device=weight.device), weight.dtype)
         queue = deque(
             _Group(i, requests[i], first, min(self.max_rows, requests[i].n - first), limits[i])
