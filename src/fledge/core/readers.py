@@ -34,15 +34,25 @@ def read_records(
     ``prompt``/``response``, or ``instruction``/``output``. `Task` rows may be ``question`` and ``answer`` as in GSM8K:
     the number after the last ``####``, or a bare number.
     """
+    for _, record in read_placed(path, kind, on_error, skipped):
+        yield record
+
+
+def read_placed(
+    path: Path, kind: type[R], on_error: OnError = "fail", skipped: list[str] | None = None
+) -> Iterator[tuple[str, R]]:
+    """As `read_records`, each record with its place: ``path:line``, or as the file's format counts."""
     for place, row in read_rows(path, on_error, skipped):
         try:
-            yield to_record(row, kind)
+            record = to_record(row, kind)
         except DataError as error:
             message = f"{place}: {error}"
             if on_error == "fail":
                 raise DataError(f"{message}\n  (on_error=skip counts such rows and goes on)") from None
             if skipped is not None:
                 skipped.append(message)
+        else:
+            yield place, record
 
 
 def read_rows(path: Path, on_error: OnError = "fail", skipped: list[str] | None = None) -> Iterator[tuple[str, Any]]:
