@@ -32,7 +32,7 @@ Model = Annotated[Path, typer.Argument(metavar="MODEL", help="A Hugging Face fol
 @app.command()
 def run(
     recipe: Annotated[
-        str, typer.Argument(metavar="RECIPE", help="A shipped recipe (fledgling, smoke) or a YAML file.")
+        str, typer.Argument(metavar="RECIPE", help="A shipped recipe (fledgling, smoke, real-data) or a YAML file.")
     ],
     overrides: Overrides = None,
     out: Annotated[Path, typer.Option(help="Where runs are kept.")] = Path("runs"),
@@ -93,6 +93,15 @@ def chat(
     talk(model, prompt, system, {key: value for key, value in sampling.items() if value is not None})
 
 
+def _keys_of_evaluate(wanted: bool) -> None:
+    """Before the model is missed: the keys can be asked for without one."""
+    if wanted:
+        from fledge.commands.stage import print_keys
+
+        print_keys("evaluate")
+        raise typer.Exit
+
+
 @app.command()
 def evaluate(
     model: Model,
@@ -101,16 +110,31 @@ def evaluate(
         Path | None, typer.Option(help="Tasks to score (JSONL); those of the model's own run if not given.")
     ] = None,
     out: Annotated[
-        Path | None, typer.Option(help="Folder of the results; `MODEL-scores` beside the model if not given.")
+        Path | None, typer.Option(help="Folder of the results; a new one beside the model if not given.")
     ] = None,
     dry_run: DryRun = False,
-    redo: Annotated[bool, typer.Option("--redo", help="Score again where results exist.")] = False,
+    redo: Annotated[
+        bool, typer.Option("--redo", help="Score again where results exist; those of a recipe are kept.")
+    ] = False,
+    keys: Annotated[
+        bool,
+        typer.Option(
+            "--keys",
+            is_eager=True,
+            callback=_keys_of_evaluate,
+            help="Print every key with its type, default and meaning.",
+        ),
+    ] = False,
 ) -> None:
     """Score a model on held-out tasks, each skill and language apart, with intervals.
+
+    Without options, the scores that the model's own run made are shown; what is asked otherwise gets a new folder.
 
     Examples:
 
         fledge evaluate runs/fledgling/grpo
+
+        fledge evaluate runs/fledgling/grpo limit=20 skills=[arithmetic]
 
         fledge evaluate ~/models/some-folder --tasks my-tasks.jsonl --out scores
     """
