@@ -11,15 +11,20 @@ OUT ?= runs
 PYTEST_FLAGS ?=
 
 # What the user gives is handed to the shell as variables of the environment, taken as it stands ($(value ...)) and
-# quoted there, so that spaces, quotes and dollar signs in it mean nothing. NAME counts only on make's command line:
-# some systems have it in the environment already.
+# quoted there, so that spaces, quotes and dollar signs in it mean nothing. NAME and RUN count only on make's command
+# line: some systems have them in the environment already.
 ifeq ($(origin NAME),command line)
 export FLEDGE_NAME := $(value NAME)
 endif
 ifneq ($(origin PAGES),undefined)
 export FLEDGE_PAGES := $(value PAGES)
 endif
-unexport NAME PAGES
+# A model with a name or pages of its own gets a run of its own: in the folder of the plain one it would be refused.
+export FLEDGE_RUN := $(if $(or $(FLEDGE_NAME),$(FLEDGE_PAGES)),mine)
+ifeq ($(origin RUN),command line)
+export FLEDGE_RUN := $(value RUN)
+endif
+unexport NAME PAGES RUN
 export FLEDGE_TORCH_INDEX := $(value TORCH_INDEX)
 
 .PHONY: help quickstart smoke test test-long lint proof clean
@@ -27,10 +32,11 @@ export FLEDGE_TORCH_INDEX := $(value TORCH_INDEX)
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
-quickstart: $(VENV)/.stamp ## raise a model on this machine: make quickstart [NAME=小雀] [PAGES=~/notes]
+quickstart: $(VENV)/.stamp ## raise a model on this machine: make quickstart [NAME=小雀] [PAGES=~/notes] [RUN=mine]
 	@arguments=(); \
 	if [ -n "$${FLEDGE_NAME:-}" ]; then arguments+=("assistant_name=$$FLEDGE_NAME"); fi; \
 	if [ -n "$${FLEDGE_PAGES:-}" ]; then arguments+=("pages=$$FLEDGE_PAGES"); fi; \
+	if [ -n "$${FLEDGE_RUN:-}" ]; then arguments+=(--name "$$FLEDGE_RUN"); fi; \
 	exec $(BIN)/fledge run fledgling "$${arguments[@]}" --out '$(OUT)'
 
 smoke: $(VENV)/.stamp ## the same chain at its smallest, in a temporary folder
@@ -61,10 +67,23 @@ $(VENV)/bin/python:
 	|| { echo "fledge needs Python 3.11 or newer; $(PYTHON) is $$($(PYTHON) --version). Try: make PYTHON=python3.12 ..." >&2; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 
+# TORCH_INDEX is kept in a file: given anew or otherwise it takes effect in an environment that is there, left out it
+# stays as it was given last.
+ifneq ($(FLEDGE_TORCH_INDEX),)
+$(VENV)/.stamp: $(VENV)/.torch-index
+endif
+.PHONY: asked
+$(VENV)/.torch-index: asked | $(VENV)/bin/python
+	@[ "$$(cat $@ 2>/dev/null || true)" = "$$FLEDGE_TORCH_INDEX" ] || printf '%s' "$$FLEDGE_TORCH_INDEX" > $@
+
 $(VENV)/.stamp: pyproject.toml constraints.txt | $(VENV)/bin/python
-	@constraints=(-c constraints.txt); \
-	if [ -n "$${FLEDGE_TORCH_INDEX:-}" ]; then \
-		$(BIN)/python -m pip install --quiet --index-url "$$FLEDGE_TORCH_INDEX" torch; \
+	@constraints=(-c constraints.txt); kept=$(VENV)/.torch-index; \
+	if [ -s "$$kept" ]; then \
+		index=$$(cat "$$kept"); \
+		if [ "$$kept" -nt $@ ]; then \
+			$(BIN)/python -m pip install --quiet --index-url "$$index" --force-reinstall --no-deps torch; \
+		fi; \
+		$(BIN)/python -m pip install --quiet --index-url "$$index" torch; \
 		constraints=(); \
 	elif command -v nvidia-smi >/dev/null && nvidia-smi >/dev/null 2>&1; then \
 		echo 'An NVIDIA driver is here: installing the torch build of your package index with CUDA.'; \
