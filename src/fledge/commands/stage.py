@@ -35,6 +35,12 @@ def run_stage(
 
 def run_built(stage: str, config: Config, out: Path | None, dry_run: bool, redo: bool) -> None:
     module = stage_module(stage)
+    if not dry_run and out is None:
+        raise ConfigError(f"fledge {stage}: give --out DIR, the folder that the artefact will be")
+    if STAGES[stage].torch:  # a dry run measures, with the same switches
+        from fledge.core.machine import set_switches
+
+        set_switches()
     if dry_run:
         from fledge.commands.dry_run import print_stage
         from fledge.forecast import estimate_hook
@@ -42,12 +48,7 @@ def run_built(stage: str, config: Config, out: Path | None, dry_run: bool, redo:
         hook = estimate_hook(stage)
         print_stage(stage, config, dict(hook(config, Bench()) or {}) if hook else {})
         return
-    if out is None:
-        raise ConfigError(f"fledge {stage}: give --out DIR, the folder that the artefact will be")
-    if STAGES[stage].torch:
-        from fledge.core.machine import set_switches
-
-        set_switches()
+    assert out is not None
     out = out.expanduser()
     before = is_finished(out) and not redo
     try:

@@ -72,6 +72,12 @@ def size(name: str, vocab_size: int | None = None) -> DecoderConfig:
     )
 
 
+def released_rows(name: str) -> int:
+    """Embedding rows of the released weights; 0 for a size that has none."""
+    _check(name)
+    return _VOCABULARY.get(name, 0)
+
+
 def recommended(name: str) -> dict[str, Any]:
     """Pretraining settings for a size: ``name`` of the optimizer, ``lr`` (peak), ``min_lr_ratio``, ``batch_tokens``,
     ``warmup`` (steps, or below 1 a share of them), ``betas``, ``eps``, ``weight_decay``, ``clip``, ``context``, and

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from fledge.core.artefact import produce
 from fledge.core.bench import Bench
+from fledge.core.errors import ArtefactError
 from fledge.core.machine import compute_dtype
 from fledge.core.progress import progress
 from fledge.core.readers import OnError
@@ -32,13 +33,16 @@ from fledge.stages.dialogues import (
     restore_replay,
 )
 from fledge.stages.sft import Shuffled
-from fledge.stages.training import TrainingConfig, load_start, steps_of, train, training_mesh, with_context
+from fledge.stages.shards import ids_hash
+from fledge.stages.training import TrainingConfig, load_start, train, training_mesh, with_context
+from fledge.tokenizer.tokenizer import Tokenizer
 from fledge.train.batch import Example, PackedBatch
 from fledge.train.estimate import stage_estimate
 from fledge.train.loop import GlobalBatch
 from fledge.train.losses import DpoLoss, dpo
 from fledge.train.mesh import Mesh
 from fledge.train.objective import Objective, Outputs, Terms
+from fledge.train.schedule import steps_of
 from fledge.train.scoring import reference_logp
 from fledge.train.trainee import Trainee
 
@@ -147,7 +151,7 @@ def run(config: Config, out: Path, redo: bool = False) -> None:
         pairs = read_preferences(config.data, tokenizer, limit, config.on_error, account)
         account.record(work)
         replay = read_replay(config.replay, tokenizer, limit, config.on_error, config.seed + 1, work)
-        reference = decoder if config.reference is None else load_decoder(config.reference)
+        reference = decoder if config.reference is None else load_reference(config.reference, config.model, tokenizer)
         pairs = with_reference(pairs, reference, config, work.folder / "reference.safetensors", mesh)
         objective: Objective = Dpo(config.beta, config.loss, config.smoothing, config.length_normalised, config.nll)
         if config.replay is not None:
@@ -155,6 +159,20 @@ def run(config: Config, out: Path, redo: bool = False) -> None:
         source = Pairs(Shuffled(pairs, config.batch_size, config.seed), replay)
         steps = steps_of(len(pairs), config.epochs, config.batch_size)
         train(config, work, with_context(decoder, limit), tokenizer, source, objective, steps, out.name, mesh)
+        work.metrics["rows_never_taken"] = source.pairs.never_taken
+
+
+def load_reference(folder: Path, model: Path, tokenizer: Tokenizer) -> Decoder:
+    """A reference is asked for the policy's ids, so they must mean the same to it."""
+    decoder = load_decoder(folder)
+    if (folder / "tokenizer.json").exists() and ids_hash(folder) != ids_hash(model):
+        raise ArtefactError(f"{folder}: the reference has another tokenizer than {model}: the same ids mean other text")
+    if decoder.config.vocab_size < tokenizer.vocab_size:
+        raise ArtefactError(
+            f"{folder}: the reference has {decoder.config.vocab_size} rows, "
+            f"but the tokenizer of {model} {tokenizer.vocab_size} ids"
+        )
+    return decoder
 
 
 def with_reference(

@@ -16,7 +16,7 @@ import numpy as np
 from pydantic import Field, model_validator
 
 from fledge.core import config as core_config
-from fledge.core.artefact import produce
+from fledge.core.artefact import is_finished, produce, read_manifest
 from fledge.core.bench import Bench
 from fledge.core.config import build
 from fledge.core.errors import ConfigError
@@ -24,13 +24,16 @@ from fledge.corpus.shards import TokenShards
 from fledge.model import induction, sizes
 from fledge.model.config import DecoderConfig
 from fledge.model.decoder import Decoder
+from fledge.stages.shards import require_ids
 from fledge.stages.training import EpochOrder, TrainingConfig, load_start, train, training_mesh, with_context
 from fledge.tokenizer.tokenizer import Tokenizer
 from fledge.train.batch import Example, cut, pack, single
-from fledge.train.estimate import training_estimate
+from fledge.train.estimate import model_shape, training_estimate
 from fledge.train.loop import GlobalBatch
 from fledge.train.objective import Likelihood
 from fledge.train.trainee import Trainee
+
+ASSUMED_ROWS = 4096  # of the embedding, in a forecast that knows nothing of the tokenizer
 
 
 class ModelConfig(core_config.Config):
@@ -43,19 +46,25 @@ class ModelConfig(core_config.Config):
         description="fresh weights: random, or with heads that copy; default: as the size recommends",
     )
 
-    def build(self, vocab_size: int) -> DecoderConfig:
-        base = sizes.size(self.size, vocab_size)
-        values = base.model_dump()
-        return build(DecoderConfig, {**values, "vocab_size": max(vocab_size, base.vocab_size), **self.shape}, "model")
+    def build(self, rows: int) -> DecoderConfig:
+        """``rows``: of the tokenizer's embedding, padding included; a released size has no fewer than its own."""
+        base = sizes.size(self.size, max(rows, sizes.released_rows(self.size)))
+        return build(DecoderConfig, {**base.model_dump(), **self.shape}, "model")
 
 
 class Config(TrainingConfig):
     shards: Path
     tokenizer: Path | None = Field(default=None, description="needed unless `start` is given")
-    start: Path | None = Field(default=None, description="continue from this model instead of fresh weights")
+    start: Path | None = Field(
+        default=None,
+        description="continue from this model instead of fresh weights; needs optimizer.name and .lr, context and "
+        "batch_tokens, or a model.size whose advice is taken for them",
+    )
     model: ModelConfig = ModelConfig()
     context: int = Field(default=0, ge=0, description="tokens of a segment; 0: what the size recommends")
-    tokens: int = Field(default=0, ge=0, description="how many tokens to train on; 0: `epochs` passes")
+    tokens: int = Field(
+        default=0, ge=0, description="how many to train on, and what fills the last step; 0: `epochs` passes"
+    )
     epochs: float = Field(default=1.0, gt=0)
     batch_tokens: int = Field(default=0, ge=0, description="tokens of a step; 0: what the size recommends")
     held_out_tokens: int = Field(default=100_000, ge=0, description="bits per byte are measured on so many")
@@ -69,12 +78,17 @@ class Config(TrainingConfig):
         model, optimizer = _plain(values.get("model")), _plain(values.get("optimizer"))
         if not isinstance(model, Mapping) or not isinstance(optimizer, Mapping):
             return values
+        if values.get("start") is not None:
+            _require_all(values, model, optimizer)
+            if "size" not in model:
+                return values
         advice = sizes.recommended(str(model.get("size", sizes.DEFAULT)))
+        start = {} if values.get("start") is not None else {"start": model.get("start") or advice["start"]}
         return {
             **values,
             "context": values.get("context") or advice["context"],
             "batch_tokens": values.get("batch_tokens") or advice["batch_tokens"],
-            "model": {**model, "start": model.get("start") or advice["start"]},
+            "model": {**model, **start},
             "optimizer": _advised(optimizer, advice),
         }
 
@@ -83,6 +97,17 @@ class Config(TrainingConfig):
         if (self.tokenizer is None) == (self.start is None):
             raise ValueError("give either `tokenizer` (a fresh model) or `start` (a model to continue)")
         return self
+
+
+def _require_all(values: Mapping[str, Any], model: Mapping[str, Any], optimizer: Mapping[str, Any]) -> None:
+    """A model that is continued has a shape and weights already, and no size whose advice it could be given."""
+    unused = [f"model.{key}" for key in ("shape", "start") if model.get(key)]
+    if unused:
+        raise ValueError(f"{', '.join(unused)}: has no effect on the model given as `start`; leave it out")
+    missing = [f"optimizer.{key}" for key in ("name", "lr") if key not in optimizer]
+    missing += [key for key in ("context", "batch_tokens") if not values.get(key)]
+    if missing and "size" not in model:
+        raise ValueError(f"with `start`, give {', '.join(missing)}; or model.size, whose advice is then taken")
 
 
 def _plain(value: Any) -> Any:
@@ -105,7 +130,8 @@ def _advised(given: Mapping[str, Any], advice: Mapping[str, Any]) -> dict[str, A
 
 
 class Documents:
-    """Source: pieces of documents in a seeded order, until a batch is full."""
+    """Source: pieces of documents in a seeded order, until a batch is full. The last piece is taken whole, so a batch
+    has up to a context more than ``batch_tokens``, and a run trains on a little more than ``tokens``."""
 
     def __init__(self, shards: TokenShards, context: int, batch_tokens: int, seed: int) -> None:
         self.shards, self.context, self.batch_tokens = shards, context, batch_tokens
@@ -179,6 +205,7 @@ def run(config: Config, out: Path, redo: bool = False) -> None:
     ):  # fmt: skip
         if work.done:
             return
+        require_ids(config.shards, _tokenizer_folder(config))
         shards = TokenShards(config.shards)
         decoder, tokenizer = _start(config)
         used = int(shards.lengths.sum())
@@ -195,12 +222,17 @@ def run(config: Config, out: Path, redo: bool = False) -> None:
         )  # fmt: skip
 
 
+def _tokenizer_folder(config: Config) -> Path:
+    folder = config.start or config.tokenizer
+    assert folder is not None  # the configuration has one of them
+    return folder
+
+
 def _start(config: Config) -> tuple[Decoder, Tokenizer]:
     if config.start is not None:
         return load_start(config.start)
-    assert config.tokenizer is not None
-    tokenizer = Tokenizer.load(config.tokenizer)
-    shape = config.model.build(tokenizer.vocab_size)
+    tokenizer = Tokenizer.load(_tokenizer_folder(config))
+    shape = config.model.build(tokenizer.embedding_rows)
     if shape.vocab_size < tokenizer.vocab_size:
         raise ConfigError(
             f"model.shape.vocab_size={shape.vocab_size} is less than the tokenizer's {tokenizer.vocab_size}"
@@ -213,10 +245,21 @@ def _start(config: Config) -> tuple[Decoder, Tokenizer]:
 
 
 def estimate(config: Config, bench: Bench) -> dict[str, Any]:
-    known_shape = bench.fact(config.start, "shape") if config.start else None
-    rows = bench.fact(config.tokenizer, "vocab_size", 4096) if config.tokenizer else 4096
-    shape = build(DecoderConfig, known_shape, "model") if known_shape else config.model.build(int(rows))
-    known = bench.fact(config.shards, "tokens", 0)
-    tokens = config.tokens or round(float(known) * config.epochs)
-    length = min(config.context, int(bench.fact(config.shards, "mean_tokens", config.context)))
+    shape = model_shape(bench, config.start) if config.start else config.model.build(_rows(config, bench))
+    finished = read_manifest(config.shards)["metrics"] if is_finished(config.shards) else {}
+
+    def known(key: str) -> Any:
+        return bench.fact(config.shards, key, finished.get(key))
+
+    tokens = config.tokens or round(float(known("tokens") or 0) * config.epochs)
+    length = min(config.context, int(known("mean_tokens") or config.context))
     return training_estimate(bench, shape, tokens, config.batch_tokens, length, config.dtype, config.optimizer.name)
+
+
+def _rows(config: Config, bench: Bench) -> int:
+    """Of the embedding: as the tokenizer's stage plans, or as the folder has."""
+    folder = _tokenizer_folder(config)
+    planned = bench.fact(folder, "vocab_size")
+    if planned is None and (folder / "tokenizer.json").exists():
+        planned = Tokenizer.load(folder).embedding_rows
+    return int(planned or ASSUMED_ROWS)

@@ -12,12 +12,13 @@ from fledge.core.artefact import produce
 from fledge.core.bench import Bench
 from fledge.core.readers import OnError
 from fledge.stages.dialogues import Account, read_conversations
-from fledge.stages.training import EpochOrder, TrainingConfig, load_start, steps_of, train, training_mesh, with_context
+from fledge.stages.training import EpochOrder, TrainingConfig, load_start, train, training_mesh, with_context
 from fledge.tokenizer.chat import Mask
 from fledge.train.batch import Example
 from fledge.train.estimate import stage_estimate
 from fledge.train.loop import GlobalBatch
 from fledge.train.objective import Likelihood
+from fledge.train.schedule import steps_of
 from fledge.train.trainee import Trainee
 
 
@@ -32,7 +33,7 @@ class Config(TrainingConfig):
 
 
 class Shuffled:
-    """Source: examples in a seeded order, so many a step."""
+    """Source: examples in a seeded order, so many a step. A batch at the end of an epoch is filled from the next."""
 
     def __init__(self, examples: Sequence[Example], batch_size: int, seed: int) -> None:
         self.examples, self.batch_size = examples, batch_size
@@ -47,6 +48,11 @@ class Shuffled:
 
     def load_state(self, state: dict[str, Any]) -> None:
         self.order.taken = state["taken"]
+
+    @property
+    def never_taken(self) -> int:
+        """Examples that no batch has held so far."""
+        return max(0, self.order.count - self.order.taken)
 
 
 def run(config: Config, out: Path, redo: bool = False) -> None:
@@ -67,6 +73,7 @@ def run(config: Config, out: Path, redo: bool = False) -> None:
         steps = steps_of(len(examples), config.epochs, config.batch_size)
         source = Shuffled(examples, config.batch_size, config.seed)
         train(config, work, with_context(decoder, limit), tokenizer, source, Likelihood(), steps, out.name, mesh)
+        work.metrics["rows_never_taken"] = source.never_taken
 
 
 def estimate(config: Config, bench: Bench) -> dict[str, Any]:

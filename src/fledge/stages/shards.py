@@ -6,7 +6,9 @@ Reads a corpus (``documents/*.parquet``), encodes with a tokenizer folder, write
 
 from __future__ import annotations
 
+import hashlib
 import itertools
+import json
 from collections import Counter
 from collections.abc import Iterator
 from fnmatch import fnmatchcase
@@ -18,7 +20,7 @@ from pydantic import Field
 from fledge.core import config as core_config
 from fledge.core.artefact import Work, is_finished, produce, read_manifest
 from fledge.core.bench import Bench
-from fledge.core.errors import DataError
+from fledge.core.errors import ArtefactError, DataError
 from fledge.core.progress import progress
 from fledge.core.readers import read_records
 from fledge.core.records import Document
@@ -118,7 +120,29 @@ def _make(config: Config, work: Work) -> None:
         "documents": train["documents"], "tokens": train["tokens"], "not_written": total - unique,
         "mean_tokens": round(train["tokens"] / train["documents"], 1),
         "bytes_per_token": round(train["bytes"] / train["tokens"], 3), "vocab_size": tokenizer.vocab_size,
+        "tokenizer_ids": ids_hash(config.tokenizer),
     }  # fmt: skip
+
+
+def ids_hash(folder: Path) -> str:
+    """Hash of what decides a tokenizer's ids. Not of the file, which others write anew with the same meaning."""
+    path = folder / "tokenizer.json"
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+        parts = {key: values.get(key) for key in ("normalizer", "pre_tokenizer", "model", "added_tokens")}
+    except (OSError, ValueError, AttributeError) as error:
+        raise ArtefactError(f"{path}: cannot be read as a tokenizer: {error}") from None
+    return hashlib.blake2b(json.dumps(parts, sort_keys=True).encode(), digest_size=16).hexdigest()
+
+
+def require_ids(shards: Path, tokenizer: Path) -> None:
+    """Raises `ArtefactError` where the shards hold ids of another tokenizer. Foreign shards say nothing of theirs."""
+    recorded = read_manifest(shards)["metrics"].get("tokenizer_ids") if is_finished(shards) else None
+    if recorded is not None and recorded != ids_hash(tokenizer):
+        raise ArtefactError(
+            f"{shards}: was encoded with another tokenizer than {tokenizer}: the same ids mean other text. "
+            f"Encode the documents again with tokenizer={tokenizer}."
+        )
 
 
 def _encoded(path: Path, tokenizer: Any, config: Config) -> Iterator[tuple[dict[str, Any], bool]]:

@@ -128,8 +128,3 @@ def with_context(decoder: Decoder, context: int) -> Decoder:
     if context > decoder.config.max_position_embeddings:
         decoder.config = decoder.config.model_copy(update={"max_position_embeddings": context})
     return decoder
-
-
-def steps_of(examples: int, epochs: float, batch: int) -> int:
-    """Steps in which ``epochs`` passes over the examples are made, in batches of ``batch``."""
-    return max(1, round(examples * epochs / batch))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -11,16 +12,19 @@ import numpy as np
 
 from fledge.core.bench import Bench
 from fledge.core.machine import compute_dtype
+from fledge.core.readers import read_rows
 from fledge.model.config import DecoderConfig
 from fledge.model.decoder import Decoder
 from fledge.train.batch import Example, pack, single
 from fledge.train.objective import Likelihood
 from fledge.train.optimizer import OptimizerConfig
+from fledge.train.schedule import steps_of
 from fledge.train.trainee import Trainee
 
 WARM_UP = 3  # steps whose time does not count: code is compiled and memory taken in them
 START_SECONDS = 4.0  # interpreter, imports, reading data, writing the model
 UNKNOWN_ROW = 80  # tokens of a record, where the stage that writes it does not say
+RECORD_BYTES = 5.0  # of JSON for a token of a record: a guess, keys and braces included
 ASSUMED_FLOPS = 2e11  # a second, where nothing may be measured
 
 
@@ -33,7 +37,15 @@ def training_estimate(
     dtype: str,
     optimizer: str = "adamw",
 ) -> dict[str, Any]:
-    """Parameters, FLOPs, memory and seconds of training on ``tokens`` tokens in segments of ``length``."""
+    """Parameters, FLOPs, memory and seconds of training on ``tokens`` tokens in segments of ``length``. Where it is
+    not known how many (0), only what does not depend on it."""
+    size = {
+        "parameters": shape.parameters,
+        "memory_bytes": training_memory(shape, batch_tokens, length, dtype),
+        "shape": shape.plain(),
+    }
+    if not tokens:
+        return size
     flops = shape.training_flops(length) * tokens
     per_token = shape.training_flops(length) / ASSUMED_FLOPS
     if bench.measure:
@@ -43,13 +55,11 @@ def training_estimate(
         )
         per_token = measured
     return {
-        "parameters": shape.parameters,
+        **size,
         "tokens": tokens,
         "steps": round(tokens / batch_tokens),
         "flops": flops,
-        "memory_bytes": training_memory(shape, batch_tokens, length, dtype),
         "seconds": START_SECONDS + tokens * per_token,
-        "shape": shape.plain(),
     }
 
 
@@ -59,28 +69,45 @@ def stage_estimate(
 ) -> dict[str, Any]:  # fmt: skip
     """Fine-tuning on records. ``passes``: forward and backward as 1, so a reference's forward adds a third;
     ``replayed``: tokens a step beside the stage's own."""
-    shape = _shape(bench, model)
-    rows = sum(float(bench.of_file(path, "rows", 0)) for path in data)
+    shape = model_shape(bench, model)
+    rows = sum(records_of(bench, path)[0] for path in data)
     mean = mean_tokens(bench, data)
-    steps = max(1, round(rows * epochs / batch))
+    if not rows:
+        return training_estimate(bench, shape, 0, max(256, round(batch * mean)), int(mean), dtype, optimizer)
+    steps = steps_of(rows, epochs, batch)
     tokens = steps * (batch * mean * passes + replayed)
     return training_estimate(bench, shape, tokens, max(256, round(tokens / steps)), int(mean), dtype, optimizer)
 
 
 def mean_tokens(bench: Bench, data: Sequence[Path]) -> float:
-    """Of a record of these files, as the stages that write them planned."""
-    return float(np.mean([float(bench.of_file(path, "mean_tokens", UNKNOWN_ROW)) for path in data]))
+    """Of a record of these files."""
+    return float(np.mean([records_of(bench, path)[1] for path in data]))
+
+
+def records_of(bench: Bench, path: Path) -> tuple[int, float]:
+    """Records of a file and tokens of one: as the stage that writes it plans, or as the file has; 0 where it is
+    neither planned nor there."""
+    rows, mean = bench.of_file(path, "rows"), bench.of_file(path, "mean_tokens")
+    if rows is None and path.is_file():
+        rows, found = bench.once(f"records {path}", lambda: _count_records(path))
+        mean = found if mean is None else mean
+    return int(rows or 0), float(UNKNOWN_ROW if mean is None else mean)
+
+
+def _count_records(path: Path) -> tuple[int, float]:
+    lengths = [len(json.dumps(row, ensure_ascii=False).encode()) for _, row in read_rows(path, "skip")]
+    return len(lengths), float(np.mean(lengths)) / RECORD_BYTES if lengths else UNKNOWN_ROW
 
 
 def rollout_estimate(
     bench: Bench, model: Path, tasks: Sequence[Path], steps: int, answers: int, new_tokens: int, dtype: str,
-    replayed: float, rate: Callable[[DecoderConfig], float],
+    replayed: float, rate: Callable[[DecoderConfig], float], optimizer: str = "adamw",
 ) -> dict[str, Any]:  # fmt: skip
     """Reinforcement learning: sampling of every answer, and training on it. ``rate``: sampled tokens a second."""
-    shape = _shape(bench, model)
+    shape = model_shape(bench, model)
     typical = min([new_tokens, *(int(bench.of_file(path, "answer_tokens", new_tokens)) for path in tasks)])
     tokens = steps * (answers * typical + replayed)
-    estimate = training_estimate(bench, shape, tokens, round(tokens / steps), typical, dtype)
+    estimate = training_estimate(bench, shape, tokens, round(tokens / steps), typical, dtype, optimizer)
     sampled = 2000.0
     if bench.measure:
         sampled = bench.once(f"sample {shape.parameters} {answers} {dtype}", lambda: rate(shape))
@@ -124,7 +151,8 @@ def measure_training(
     return float(np.median(taken[WARM_UP:])) / sum(e.tokens for e in examples)
 
 
-def _shape(bench: Bench, model: Path) -> DecoderConfig:
+def model_shape(bench: Bench, model: Path) -> DecoderConfig:
+    """Of the model that is planned at this place, or that lies there."""
     known = bench.fact(model, "shape")
     if known is not None:
         return DecoderConfig.model_validate(known)

@@ -42,5 +42,12 @@ def factor(schedule: ScheduleConfig, step: int, steps: int) -> float:
     return 1.0 if step < begin else 1 - (1 - floor) * (step - begin + 1) / fall
 
 
+def steps_of(examples: int, epochs: float, batch: int) -> int:
+    """Steps in which ``epochs`` passes over the examples are made, in batches of ``batch``: to the nearest step, but
+    so many that from one epoch on every example is taken."""
+    nearest, whole = round(examples * epochs / batch), math.ceil(examples / batch)
+    return max(1, nearest, whole if epochs >= 1 else 0)
+
+
 def _steps(value: float, steps: int) -> int:
     return round(value * steps) if value < 1 else round(value)

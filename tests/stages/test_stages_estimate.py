@@ -1,0 +1,70 @@
+"""Forecasts of single stages, on what lies there already."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from stages_small import Small
+
+from fledge.commands.stage import run_stage
+from fledge.core.artefact import read_manifest
+from fledge.core.bench import Bench
+from fledge.core.config import build
+from fledge.model.hf import load_config
+from fledge.stages import dpo, grpo, pretrain, sft
+
+QUICK = Bench(measure=False)
+
+
+def test_rows_of_files_that_are_there(small: Small, tmp_path: Path) -> None:
+    made = sft.estimate(build(sft.Config, small.config("sft", epochs=2)), QUICK)
+    assert made["steps"] == 30  # 120 conversations, twice, by 8
+    run = small.run("sft", tmp_path / "out", epochs=2)["metrics"]
+    assert run["steps"] == made["steps"]
+    assert made["tokens"] == pytest.approx(run["tokens"], rel=0.6)
+    pairs = dpo.estimate(build(dpo.Config, small.config("dpo", replay=None, epochs=2)), QUICK)
+    assert pairs["steps"] in (15, 20)  # a reference's tokens count a third more
+    assert pairs["seconds"] > 0
+
+
+def test_shards_that_are_there(small: Small) -> None:
+    tokens = read_manifest(Path(small.at("shards")))["metrics"]["tokens"]
+    made = pretrain.estimate(build(pretrain.Config, small.config("pretrain", tokens=0, epochs=2)), QUICK)
+    assert made["tokens"] == 2 * tokens
+    assert made["parameters"] == load_config(small.at("pretrain")).parameters
+
+
+def test_no_time_where_nothing_is_known(
+    small: Small, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nowhere = str(tmp_path / "nowhere")
+    values = small.config("sft", data=[f"{nowhere}.jsonl"])
+    for facts in (
+        sft.estimate(build(sft.Config, values), QUICK),
+        pretrain.estimate(build(pretrain.Config, small.config("pretrain", shards=nowhere, tokens=0)), QUICK),
+    ):
+        assert "seconds" not in facts
+        assert facts["parameters"] > 0
+    switch = "ONEDNN_PRIMITIVE_CACHE_CAPACITY"
+    monkeypatch.setenv(switch, "")  # so that it is as before afterwards
+    monkeypatch.delenv(switch)
+    monkeypatch.setenv("FLEDGE_KEEP_ALLOCATOR", "1")
+    run_stage(
+        "sft",
+        None,
+        [f"model={small.at('pretrain')}", f"data=[{nowhere}.jsonl]", "optimizer.lr=1e-3"],
+        None,
+        True,
+        False,
+    )
+    assert "time ?" in capsys.readouterr().out
+    assert switch in os.environ, "a dry run measures with the switches that the run has"
+
+
+def test_rollouts_are_measured_with_their_optimizer(small: Small) -> None:
+    config = build(grpo.Config, small.config("grpo", optimizer={"name": "muon", "lr": 1e-3}))
+    bench = Bench(seconds=0.0)
+    grpo.estimate(config, bench)
+    assert [key.split()[-1] for key in bench._known if key.startswith("train")] == ["muon"]
