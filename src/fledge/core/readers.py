@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import gzip
 import hashlib
 import io
 import json
@@ -17,6 +16,7 @@ from typing import Any, Literal, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from fledge.core.errors import DataError
+from fledge.core.packed import open_packed
 from fledge.core.records import Conversation, Preference, Record, Task
 
 R = TypeVar("R", bound=Record)
@@ -95,24 +95,14 @@ def open_text(path: Path) -> io.TextIOBase:
     """A text file, plain, .gz or .zst."""
     if not path.exists():
         raise DataError(f"{path}: there is no such file")
-    if path.suffix == ".gz":
-        return io.TextIOWrapper(gzip.open(path, "rb"), encoding="utf-8")
-    if path.suffix == ".zst":
-        import zstandard
-
-        return io.TextIOWrapper(zstandard.ZstdDecompressor().stream_reader(path.open("rb")), encoding="utf-8")
-    return path.open(encoding="utf-8")
+    return io.TextIOWrapper(open_packed(path), encoding="utf-8")
 
 
 def _rows(path: Path, on_error: OnError, skipped: list[str] | None) -> Iterator[tuple[str, Any]]:
     name = path.name.removesuffix(".gz").removesuffix(".zst")
     if name.endswith(".parquet"):
-        import pyarrow.parquet
-
-        table = pyarrow.parquet.read_table(path)
-        yield from ((f"{path}:row {i}", row) for i, row in enumerate(table.to_pylist()))
-        return
-    if name.endswith(".json"):
+        yield from _parquet(path, on_error, skipped)
+    elif name.endswith(".json"):
         with open_text(path) as file:
             try:
                 values = json.load(file)
@@ -121,36 +111,53 @@ def _rows(path: Path, on_error: OnError, skipped: list[str] | None) -> Iterator[
         if not isinstance(values, list):
             raise DataError(f"{path}: expected a list of objects at the top level")
         yield from ((f"{path}:item {i}", row) for i, row in enumerate(values))
+    else:
+        yield from _json_lines(path, on_error, skipped)
+
+
+def _parquet(path: Path, on_error: OnError, skipped: list[str] | None) -> Iterator[tuple[str, Any]]:
+    import pyarrow
+    from pyarrow import parquet
+
+    if not path.exists():
+        raise DataError(f"{path}: there is no such file")
+    try:
+        rows = parquet.read_table(path).to_pylist()
+    except (pyarrow.ArrowException, OSError) as error:
+        _complain(f"{path}: not a Parquet file: {error}", on_error, skipped)
         return
-    yield from _json_lines(path, on_error, skipped)
+    yield from ((f"{path}:row {i}", row) for i, row in enumerate(rows))
 
 
 def _json_lines(path: Path, on_error: OnError, skipped: list[str] | None) -> Iterator[tuple[str, Any]]:
-    def complain(message: str) -> None:
-        if on_error == "fail":
-            raise DataError(f"{message}\n  (on_error=skip counts such rows and goes on)")
-        if skipped is not None:
-            skipped.append(message)
-
-    with open_text(path) as file:
-        lines = enumerate(file, 1)
+    if not path.exists():
+        raise DataError(f"{path}: there is no such file")
+    with open_packed(path) as file:
         number = 0
         while True:
             try:
-                number, line = next(lines)
-            except StopIteration:
+                line = file.readline()
+            except (OSError, EOFError) as error:  # a packed file that was cut or is damaged
+                _complain(f"{path}:after line {number}: cannot be read further: {error}", on_error, skipped)
                 return
-            except (OSError, EOFError, UnicodeDecodeError) as error:  # a truncated .gz, or bytes that are not UTF-8
-                complain(f"{path}:after line {number}: cannot be read further: {error}")
+            if not line:
                 return
+            number += 1
             if not line.strip():
                 continue
             try:
-                value = json.loads(line)
-            except ValueError as error:
-                complain(f"{path}:{number}: not valid JSON: {error}")
+                value = json.loads(line.decode("utf-8"))
+            except ValueError as error:  # UnicodeDecodeError is one
+                _complain(f"{path}:{number}: not valid JSON: {error}", on_error, skipped)
                 continue
             yield f"{path}:{number}", value
+
+
+def _complain(message: str, on_error: OnError, skipped: list[str] | None) -> None:
+    if on_error == "fail":
+        raise DataError(f"{message}\n  (on_error=skip counts such rows and goes on)")
+    if skipped is not None:
+        skipped.append(message)
 
 
 def _reason(error: Exception) -> str:

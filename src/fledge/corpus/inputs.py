@@ -51,12 +51,14 @@ class Shard:
 
 @dataclass(frozen=True)
 class Inputs:
-    """Everything to read, and what was passed over: hidden files and folders, by count."""
+    """Everything to read, and by count what was passed over: what is hidden; and what is neither a file nor a folder
+    of its own, which is a link to a folder or to nothing, a pipe, a device."""
 
     shards: tuple[Shard, ...]
     roots: dict[str, Path]  # label's first component -> where it is on this machine
     hidden: int
     files: dict[str, list[Path]]  # as named by the user -> files
+    unread: int = 0
 
 
 def discover(inputs: list[str], stdlib_characters: int) -> Inputs:
@@ -67,7 +69,7 @@ def discover(inputs: list[str], stdlib_characters: int) -> Inputs:
     parts: list[Part] = []
     roots: dict[str, Path] = {}
     files: dict[str, list[Path]] = {}
-    hidden = 0
+    hidden = unread = 0
     for text in inputs:
         if text == STDLIB:
             from fledge.corpus.stdlib import stdlib_files, stdlib_root
@@ -80,13 +82,13 @@ def discover(inputs: list[str], stdlib_characters: int) -> Inputs:
         for path in _expand(text):
             name = _free_name(path.name or "root", roots)
             roots[name] = path
-            found, passed = _walk(path)
-            hidden += passed
+            found, passed, others = _walk(path)
+            hidden, unread = hidden + passed, unread + others
             files.setdefault(text, []).extend(found)
             for file in found:
                 label = name if file == path else f"{name}/{file.relative_to(path).as_posix()}"
                 parts.append(Part(label, file, format_of(file)))
-    return Inputs(tuple(_group(parts)), roots, hidden, files)
+    return Inputs(tuple(_group(parts)), roots, hidden, files, unread)
 
 
 def format_of(path: Path) -> str:
@@ -102,8 +104,10 @@ def format_of(path: Path) -> str:
 
 def _expand(text: str) -> list[Path]:
     path = Path(text).expanduser()
-    if path.exists():
+    if path.is_file() or path.is_dir():
         return [path]
+    if path.exists():
+        raise ConfigError(f"inputs: {text!r} is neither a file nor a folder. Write what it gives into a file.")
     matches = sorted(Path(match) for match in glob.glob(str(path), recursive=True))
     if not matches:
         raise ConfigError(
@@ -122,22 +126,25 @@ def _free_name(name: str, taken: dict[str, Path]) -> str:
     return f"{name}~{number}"
 
 
-def _walk(path: Path) -> tuple[list[Path], int]:
-    """Regular files below a folder, sorted by path, and how many hidden entries were passed over."""
+def _walk(path: Path) -> tuple[list[Path], int, int]:
+    """Regular files below a folder, sorted by path, and how many entries were passed over: hidden, unread."""
     if not path.is_dir():
-        return [path], 0
+        return ([path], 0, 0) if path.is_file() else ([], 0, 1)
     found: list[Path] = []
-    hidden = 0
+    hidden = unread = 0
     for folder, folders, names in os.walk(path):
         visible = sorted(name for name in folders if not name.startswith(".") and name != "__pycache__")
         hidden += len(folders) - len(visible)
+        unread += sum((Path(folder) / name).is_symlink() for name in visible)  # os.walk does not go into them
         folders[:] = visible
         for name in names:
             if name.startswith("."):
                 hidden += 1
             elif (Path(folder) / name).is_file():
                 found.append(Path(folder) / name)
-    return sorted(found), hidden
+            else:
+                unread += 1
+    return sorted(found), hidden, unread
 
 
 def _group(parts: list[Part]) -> list[Shard]:

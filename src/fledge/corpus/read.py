@@ -7,17 +7,15 @@ place, and reading goes on behind it. Every record keeps its file and offset.
 from __future__ import annotations
 
 import codecs
-import gzip
 import json
-import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
-import zstandard
 from pydantic import Field
 
 from fledge.core.config import Config
+from fledge.core.packed import open_packed
 from fledge.corpus.extract import decode, looks_binary
 from fledge.corpus.inputs import Part
 from fledge.corpus.pages import Found, Kind, Refused
@@ -136,8 +134,8 @@ def _whole(path: Path, limit: int) -> tuple[bytes, tuple[str, str] | None]:
     pieces: list[bytes] = []
     size = 0
     try:
-        with open_bytes(path) as file:
-            while piece := file.read(1 << 20):
+        with open_packed(path) as file:
+            while piece := file.read1(64 << 10):
                 size += len(piece)
                 if size > limit:
                     return b"", ("too_large", f"{path}: more than {limit} bytes (read.max_record_bytes)")
@@ -147,26 +145,17 @@ def _whole(path: Path, limit: int) -> tuple[bytes, tuple[str, str] | None]:
     return b"".join(pieces), None
 
 
-_BROKEN = (EOFError, OSError, zlib.error, zstandard.ZstdError)
-
-
-def open_bytes(path: Path) -> BinaryIO:
-    """Plain, .gz or .zst; a broken .gz is read a little at a time so that what comes before the break arrives."""
-    if path.suffix == ".gz":
-        return gzip.open(path, "rb")  # type: ignore[return-value]
-    if path.suffix == ".zst":
-        return zstandard.ZstdDecompressor().stream_reader(path.open("rb"), read_across_frames=True, closefd=True)
-    return path.open("rb")
+_BROKEN = (EOFError, OSError)
 
 
 def _lines(path: Path) -> Iterator[tuple[int, int, bytes, str]]:
     """(line number, byte offset, line, ""), and at a break (number, offset, what was left, the error)."""
     number = offset = 0
     rest = b""
-    with open_bytes(path) as file:
+    with open_packed(path) as file:
         while True:
             try:
-                piece = file.read(64 << 10)
+                piece = file.read1(64 << 10)
             except _BROKEN as error:
                 yield number + 1, offset, rest, str(error)
                 return

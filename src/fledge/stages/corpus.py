@@ -32,7 +32,6 @@ class Config(ChainConfig):
 
     inputs: tuple[str, ...] = Field(min_length=1, description="files, folders, globs, or python:stdlib")
     truth: Path | None = Field(None, description="truth.jsonl of planted defects: precision and recall are reported")
-    seed: int = 0
     # Not part of what the corpus is: the bytes are the same with any number.
     workers: int = Field(1, ge=1, exclude=True, description="local processes")
 
@@ -50,7 +49,7 @@ def run(config: Config, out: Path, redo: bool = False) -> Path:
         named["decontaminate"] = list(config.decontaminate)
     if config.truth:
         named["truth"] = config.truth
-    with produce(out, kind="corpus", stage="corpus", config=config, inputs=named, seed=config.seed, redo=redo) as work:
+    with produce(out, kind="corpus", stage="corpus", config=config, inputs=named, redo=redo) as work:
         if not work.done:
             _make(config, inputs, work)
     return out
@@ -94,7 +93,7 @@ def _whole(name: str, files: list[Path]) -> Path | list[Path]:
 
 def _make(config: Config, inputs: Any, work: Work) -> None:
     from fledge.corpus.finish import check, finish, funnel
-    from fledge.corpus.task import run_shards
+    from fledge.corpus.task import chain_of, run_shards
 
     chain = ChainConfig.model_validate(config.model_dump(include=set(ChainConfig.model_fields)))
     folder = work.folder / ".shards"
@@ -119,12 +118,15 @@ def _make(config: Config, inputs: Any, work: Work) -> None:
     write_json(work.folder / "inputs.json", {name: str(path.absolute()) for name, path in inputs.roots.items()})
     work.metrics |= {
         "read": counts.get("read", 0), "kept": totals.kept, "dropped": totals.dropped, "errors": totals.errors,
-        "masked": counts.get("masked", 0), "hidden_files": inputs.hidden,
+        "masked": counts.get("masked", 0), "hidden_files": inputs.hidden, "unread_files": inputs.unread,
         "documents": dict(totals.documents), "characters": dict(totals.characters),
         "bytes": dict(totals.bytes), "sources": dict(totals.sources),
+        "inputs": {name: {"read": totals.read[name], "kept": totals.sources[name]} for name in inputs.roots},
         "stages": {stage["stage"]: stage["dropped"] for stage in report["stages"]},
         "duplicates": totals.work, "docs_per_second": round(counts.get("read", 0) / (time.monotonic() - started), 1),
     }  # fmt: skip
+    if config.decontaminate:
+        work.metrics |= chain_of(chain).tests.facts()
     if config.truth:
         from fledge.corpus.truth import truth_report
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from fledge.core.errors import DataError
+from fledge.core.packed import open_packed
 from fledge.core.readers import open_text, read_records
 from fledge.core.records import Conversation, Preference, Record, Task
 
@@ -98,15 +99,7 @@ def _rows(path: Path) -> Iterator[tuple[str, Any]]:
     """Rows with their places; one that is no JSON comes as the reason, a string."""
     name = stem_of(path)
     if name.endswith(".parquet"):
-        import pyarrow.parquet
-
-        with pyarrow.parquet.ParquetFile(path) as file:
-            names = [name for name in ("text", "language") if name in file.schema_arrow.names]
-            number = 0
-            for batch in file.iter_batches(batch_size=1024, columns=names or None):
-                for row in batch.to_pylist():
-                    yield f"{path}:row {number}", row
-                    number += 1
+        yield from _parquet_rows(path)
     elif name.endswith(".json"):
         try:
             values = json.loads(read_plain(path))
@@ -115,26 +108,46 @@ def _rows(path: Path) -> Iterator[tuple[str, Any]]:
         for number, row in enumerate(values if isinstance(values, list) else [values]):
             yield f"{path}:item {number}", row
     else:
-        with open_text(path) as file:
+        with open_packed(path) as file:
             number = 0
             try:
                 for number, line in enumerate(file, 1):
                     if line.strip():
                         yield f"{path}:{number}", _parse(line)
-            except (UnicodeDecodeError, OSError, EOFError) as error:
+            except (OSError, EOFError) as error:
                 yield f"{path}:after line {number}", f"cannot be read further: {error}"
 
 
-def _parse(line: str) -> Any:
+def _parquet_rows(path: Path) -> Iterator[tuple[str, Any]]:
+    import pyarrow
+    from pyarrow import parquet
+
     try:
-        return json.loads(line)
-    except ValueError as error:
+        with parquet.ParquetFile(path) as file:
+            names = [name for name in ("text", "language") if name in file.schema_arrow.names]
+            number = 0
+            for batch in file.iter_batches(batch_size=1024, columns=names or None):
+                for row in batch.to_pylist():
+                    yield f"{path}:row {number}", row
+                    number += 1
+    except (pyarrow.ArrowException, OSError) as error:
+        raise DataError(f"{path}: not a Parquet file, or a damaged one: {error}") from None
+
+
+def _parse(line: bytes) -> Any:
+    try:
+        return json.loads(line.decode("utf-8"))
+    except ValueError as error:  # UnicodeDecodeError is one
         return f"not valid JSON: {error}"
 
 
 def _first_row(path: Path) -> dict[str, Any] | None:
     if stem_of(path).endswith(".parquet"):
-        import pyarrow.parquet
+        import pyarrow
+        from pyarrow import parquet
 
-        return dict.fromkeys(pyarrow.parquet.read_schema(path).names)
+        try:
+            return dict.fromkeys(parquet.read_schema(path).names)
+        except (pyarrow.ArrowException, OSError) as error:
+            raise DataError(f"{path}: not a Parquet file: {error}") from None
     return next((row for _, row in _rows(path) if isinstance(row, dict)), None)
