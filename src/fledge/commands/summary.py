@@ -15,7 +15,7 @@ from fledge.commands.stage import program
 from fledge.commands.text import plain
 from fledge.execute import Outcome
 from fledge.recipe import Plan
-from fledge.report.collect import Run, answers, evaluations, read_run
+from fledge.report.collect import Run, answers, evaluations, read_object, read_run
 
 TRAINED = ("pretrain", "sft", "dpo", "grpo")
 REPLY = 160  # characters of a reply that are shown here; the report has all
@@ -24,6 +24,7 @@ REPLY = 160  # characters of a reply that are shown here; the report has all
 def print_summary(plan: Plan, outcome: Outcome) -> None:
     run = read_run(plan.folder)
     console = Console(highlight=False)
+    _print_inputs(console, run)
     _print_answers(console, run)
     print_scores(evaluations(run), console)
     if outcome.report is not None:
@@ -60,6 +61,15 @@ def print_scores(folders: Mapping[str, Path], console: Console | None = None) ->
         if count:
             reasons = "; ".join(sorted({str(entry["reason"]) for entry in row["skipped"]}))
             (console or Console(highlight=False)).print(Text(f"{row['name']}: {count} items not scored: {reasons}"))
+
+
+def _print_inputs(console: Console, run: Run) -> None:
+    """How many records of each input of a corpus were kept: what became of the user's own pages."""
+    for artefact in run.of_stage("corpus"):
+        places = read_object(artefact.folder / "inputs.json") or {}
+        for name, counts in artefact.metrics.get("inputs", {}).items():
+            line = f"{counts['kept']:,} kept of {counts['read']:,} read from {plain(str(places.get(name, name)))}"
+            console.print(Text.assemble((f"{artefact.name}: ", "bold"), line), soft_wrap=True)
 
 
 def _print_answers(console: Console, run: Run) -> None:

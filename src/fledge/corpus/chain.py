@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pydantic import Field
+from pydantic import Field, ValidationInfo, field_validator
 
 from fledge.core.config import Config
 from fledge.core.errors import DataError
@@ -40,6 +40,18 @@ class ChainConfig(Config):
     duplicates: DuplicatesConfig = Field(default_factory=DuplicatesConfig)
     decontaminate: tuple[Path, ...] = Field((), description="task files whose items must not be in the corpus")
     on_error: str = Field("skip", pattern="^(skip|fail)$", description="what cannot be read: count it, or stop")
+
+    @field_validator("rules")
+    @classmethod
+    def _of_kept_languages(cls, given: RulesConfig, info: ValidationInfo) -> RulesConfig:
+        kept = info.data["languages"].keep if "languages" in info.data else ()
+        for language, table in given.limits.items():
+            if language not in (*kept, "code") and table != rules.LIMITS.get(language):
+                raise ValueError(
+                    f"limits.{language}: no page of this language stays, so its limits would mean nothing; there are: "
+                    f"{', '.join((*kept, 'code'))} (languages.keep says which stay)"
+                )
+        return given
 
 
 class Chain:

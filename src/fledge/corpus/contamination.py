@@ -72,7 +72,8 @@ class TestIndex:
         self.ids: list[str] = []
         self.sequences: list[list[str]] = []
         self._whole: dict[int, dict[int, str]] = {}  # length -> hash of the whole prompt -> id
-        self.too_short = 0
+        self.too_short = 0  # items that honest text would hold by chance: they are not looked for
+        self.searched = 0
         for item in items:
             prompt, sequence = tokens(item.prompt), tokens(f"{item.prompt}\n{item.answer}")
             if len(sequence) >= max(config.ngram, config.least):
@@ -82,8 +83,10 @@ class TestIndex:
                 if len(prompt) >= config.whole:
                     key = int(ngrams(self._hasher(prompt), len(prompt))[0])
                     self._whole.setdefault(len(prompt), {}).setdefault(key, item.id)
-                elif len(sequence) < config.least:
+                elif len(sequence) < max(config.ngram, config.least):
                     self.too_short += 1
+                    continue
+            self.searched += 1
         self._keys_whole = {n: np.array(sorted(keys), dtype=np.uint64) for n, keys in self._whole.items()}
         self._build()
 
@@ -110,8 +113,16 @@ class TestIndex:
             return len(items)
         return len({tuple(self.sequences[item]) for item in items.tolist()})
 
+    def facts(self) -> dict[str, int]:
+        """What was looked for and what could not be, so that no hits are not taken for more than they are."""
+        return {
+            "tests_indexed": self.searched,
+            "tests_too_short": self.too_short,
+            "common_ngrams": self.common_ngrams,
+        }
+
     def __len__(self) -> int:
-        """Items that can be found."""
+        """Texts that are looked for: an item may stand here with its answer, and as a whole prompt."""
         return len(self.ids) + sum(map(len, self._whole.values()))
 
     def find(self, text: str, hashes: Hashes | None = None) -> Hit | None:

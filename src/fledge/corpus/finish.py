@@ -31,7 +31,8 @@ class Totals:
     documents: Counter[str] = field(default_factory=Counter)
     characters: Counter[str] = field(default_factory=Counter)
     bytes: Counter[str] = field(default_factory=Counter)
-    sources: Counter[str] = field(default_factory=Counter)
+    sources: Counter[str] = field(default_factory=Counter)  # kept, by the name of the input
+    read: Counter[str] = field(default_factory=Counter)  # all records, by the name of the input
     dropped: int = 0
     errors: int = 0
     work: dict[str, int] = field(default_factory=dict)
@@ -114,6 +115,7 @@ def _count(totals: Totals, kept: pa.Table, ledger: pa.Table) -> None:
         totals.characters[language] += length
         totals.bytes[language] += size
         totals.sources[source.partition("/")[0]] += 1
+    totals.read.update(source.partition("/")[0] for source in [*sources, *ledger["source"].to_pylist()])
     errors = sum(ledger["error"].to_pylist())
     totals.errors += errors
     totals.dropped += len(ledger) - errors

@@ -10,7 +10,7 @@ import re
 from functools import lru_cache
 from typing import Any
 
-from pydantic import Field
+from pydantic import Field, ValidationInfo, field_validator
 
 from fledge.core.config import Config
 from fledge.corpus.tokens import han_count, kana_hangul_count, latin_count
@@ -25,6 +25,7 @@ will with would you your
 _ENGLISH = frozenset(_ENGLISH_WORDS.split())
 _WORD = re.compile(r"[a-z]+")
 _CHINESE = {"zh", "wuu", "yue"}
+_MINIMUM = {"zh": 0.3, "en": 0.3}
 _NOT_LETTERS = re.compile(r"[\d\W_]+")
 
 
@@ -36,9 +37,18 @@ class LanguageConfig(Config):
     """
 
     keep: tuple[str, ...] = ("zh", "en")
-    minimum: dict[str, float] = Field({"zh": 0.3, "en": 0.3}, description="least score, by language")
+    minimum: dict[str, float] = Field(dict(_MINIMUM), description="least score, by language")
     other: float = Field(0.5, description="least score of a language that has no entry in minimum")
     short: int = Field(200, description="letters; below it, script and function words may speak for a page")
+
+    @field_validator("minimum")
+    @classmethod
+    def _of_kept_languages(cls, given: dict[str, float], info: ValidationInfo) -> dict[str, float]:
+        kept = info.data.get("keep", ())
+        for language, value in given.items():
+            if language not in kept and _MINIMUM.get(language) != value:
+                raise ValueError(f"{language}: is no language that stays (keep: {', '.join(kept)}); add it to keep")
+        return given
 
     def threshold(self, language: str) -> float:
         return self.minimum.get(language, self.other)

@@ -37,7 +37,7 @@ def run_shard(shard: Shard, config: ChainConfig, folder: Path) -> dict[str, int]
     if place.exists():
         counts: dict[str, int] = json.loads((place / "counts.json").read_text())
         return counts
-    chain = _chain(config)
+    chain = chain_of(config)
     minhash = MinHash(config.duplicates)
     pages: list[Page] = []
     drops: list[Drop] = []
@@ -95,7 +95,8 @@ def run_shards(
             raise
 
 
-def _chain(config: ChainConfig) -> Chain:
+def chain_of(config: ChainConfig) -> Chain:
+    """The chain of this process: built once, while the configuration stays the same."""
     key = config.model_dump_json()
     if key not in _chains:
         _chains.clear()
