@@ -79,7 +79,8 @@ def remove(plan: Plan, names: list[str], say: Say) -> None:
             raise ArtefactError(
                 f"{folder}: is no artefact (it has no manifest), so --redo leaves it alone. Move it away."
             )
-        if partial.exists() and not (partial / DRAFT).exists() and any(partial.iterdir()):
+        known = (partial / DRAFT).exists() or is_finished(partial)
+        if partial.exists() and not known and any(partial.iterdir()):
             raise ArtefactError(f"{partial}: is no half-made artefact, so --redo leaves it alone. Move it away.")
         if folder.exists() or partial.exists():
             say(f"removed {folder}, to make it again")

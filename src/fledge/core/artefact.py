@@ -16,7 +16,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib import metadata
@@ -40,6 +40,8 @@ class Work:
     folder: Path
     done: bool
     metrics: dict[str, Any] = field(default_factory=dict)
+    # Names at the top of ``folder`` that only an interrupted stage needs; they go once the manifest is safe.
+    transient: set[str] = field(default_factory=set)
 
 
 @contextmanager
@@ -48,60 +50,91 @@ def produce(
 ) -> Iterator[Work]:
     """Make the artefact ``out``, or skip it (``work.done``) where a matching one is finished.
 
-    Raises `ArtefactError` where a finished or a half-made artefact at this place has another identity.
+    Raises `ArtefactError` where a finished or a half-made artefact at this place has another identity, and where the
+    hidden folder holds what is no half-made artefact.
     """
     out = Path(out)
     partial = out.parent / f".{out.name}.partial"
-    identity = {
+    facts = {
         "kind": kind,
         "stage": stage,
         "config": config.plain(),
         "inputs": {name: _fingerprints(value) for name, value in sorted((inputs or {}).items())},
         "seed": seed,
+        "paths": {name: _plain_paths(value) for name, value in sorted((inputs or {}).items())},
     }
-    paths = {name: _plain_paths(value) for name, value in sorted((inputs or {}).items())}
     if redo:
         shutil.rmtree(out, ignore_errors=True)
         shutil.rmtree(partial, ignore_errors=True)
+    if not out.exists() and is_finished(partial):  # killed between the manifest and the renaming
+        _require_match(out, read_manifest(partial), facts, "half-made")
+        _put_in_place(partial, out)
     if out.exists():
-        _require_match(out, read_manifest(out), {**identity, "paths": paths}, "finished")
+        _require_match(out, read_manifest(out), facts, "finished")
         yield Work(out, out, done=True)
         return
-    partial.mkdir(parents=True, exist_ok=True)
-    draft = partial / DRAFT
-    if draft.exists():
-        _require_match(out, json.loads(draft.read_text(encoding="utf-8")), {**identity, "paths": paths}, "half-made")
-        earlier = json.loads(draft.read_text(encoding="utf-8"))["seconds_before"]
-    else:
-        earlier = 0.0
-        write_json(draft, {**identity, "paths": paths, "seconds_before": 0.0, "started": _now()})
-    started = time.monotonic()
+    draft = _open_draft(partial, out, facts)
+    began = time.monotonic()
     work = Work(out, partial, done=False)
     try:
         yield work
     except BaseException:
         if partial.exists():
-            record = json.loads(draft.read_text(encoding="utf-8"))
-            write_json(draft, {**record, "seconds_before": earlier + time.monotonic() - started})
+            write_json(partial / DRAFT, {**draft, "seconds_before": draft["seconds_before"] + time.monotonic() - began})
         raise
-    first = json.loads(draft.read_text(encoding="utf-8"))["started"]
-    draft.unlink()
+    _finish(work, {**draft, "seconds_before": draft["seconds_before"] + time.monotonic() - began}, facts)
+
+
+def _open_draft(partial: Path, out: Path, facts: Mapping[str, Any]) -> dict[str, Any]:
+    """The draft of a half-made artefact that matches, or a new one in a folder that is new or empty."""
+    partial.mkdir(parents=True, exist_ok=True)
+    path = partial / DRAFT
+    if path.exists():
+        draft: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        _require_match(out, draft, facts, "half-made")
+        return draft
+    if any(entry.name != f".{DRAFT}.tmp" for entry in partial.iterdir()):
+        raise ArtefactError(
+            f"{partial}: holds files but no {DRAFT}, so from what they were made is not known. Move it away or remove "
+            f"it; {out.name} is then made from the beginning."
+        )
+    draft = {**facts, "seconds_before": 0.0, "started": _now()}
+    write_json(path, draft)
+    return draft
+
+
+def _finish(work: Work, draft: Mapping[str, Any], facts: Mapping[str, Any]) -> None:
+    """Manifest and renaming. What is needed to go on stays until the manifest is on the disk: a kill loses nothing."""
+    write_json(work.folder / DRAFT, {**draft, "transient": sorted(work.transient)})
     manifest = {
-        **identity,
-        "paths": paths,
-        "name": out.name,
+        **facts,
+        "name": work.out.name,
         "code": code_version(),
         "versions": versions(),
         "hardware": hardware(),
         "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
-        "started": first,
+        "started": draft["started"],
         "finished": _now(),
-        "seconds": round(earlier + time.monotonic() - started, 3),
+        "seconds": round(draft["seconds_before"], 3),
         "metrics": work.metrics,
-        "fingerprint": fingerprint(partial),
+        "fingerprint": _hash_tree(work.folder, lambda path: _transient(path) or path.parts[0] in work.transient),
     }
-    write_json(partial / MANIFEST, manifest)
-    _sync_tree(partial)
+    _sync_tree(work.folder)
+    write_json(work.folder / MANIFEST, manifest)
+    _sync(work.folder)
+    _put_in_place(work.folder, work.out)
+
+
+def _put_in_place(partial: Path, out: Path) -> None:
+    """What is left to do when the manifest is written; after a kill it is done again."""
+    draft = partial / DRAFT
+    if draft.exists():
+        for name in json.loads(draft.read_text(encoding="utf-8")).get("transient", []):
+            if (partial / name).is_dir():
+                shutil.rmtree(partial / name)
+            else:
+                (partial / name).unlink(missing_ok=True)
+        draft.unlink()
     os.replace(partial, out)
     _sync(out.parent)
 
@@ -116,7 +149,8 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         ) from None
     except ValueError as error:
         raise ArtefactError(f"{path}: damaged: {error}") from None
-    assert isinstance(value, dict)
+    if not isinstance(value, dict):
+        raise ArtefactError(f"{path}: is not the manifest of an artefact: expected an object")
     return value
 
 
@@ -125,17 +159,34 @@ def is_finished(folder: Path) -> bool:
 
 
 def fingerprint(path: Path) -> str:
-    """Hash of content: of a file, of an artefact (as its manifest recorded it), or of every file in a folder."""
+    """Hash of content: of a file, of an artefact (as its manifest recorded it), or of every file in a folder.
+
+    Of a folder that is no artefact the files count that a corpus would read: all but what is hidden.
+    """
     path = Path(path)
     if path.is_file():
         return _hash_file(path)
-    if (path / MANIFEST).exists():
-        return str(read_manifest(path)["fingerprint"])
     if not path.is_dir():
         raise ArtefactError(f"{path}: there is no such file or folder")
+    return _recorded(path) or _hash_tree(path, _unread)
+
+
+def _recorded(folder: Path) -> str | None:
+    """The fingerprint in an artefact's manifest; other programs too keep files of that name."""
+    try:
+        value = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    if not isinstance(value, dict) or not all(isinstance(value.get(key), str) for key in ("kind", "stage")):
+        return None
+    found = value.get("fingerprint")
+    return found if isinstance(found, str) else None
+
+
+def _hash_tree(folder: Path, left_out: Callable[[Path], bool]) -> str:
     digest = hashlib.blake2b(digest_size=16)
-    for file in sorted(p for p in path.rglob("*") if p.is_file() and not _transient(p.relative_to(path))):
-        digest.update(file.relative_to(path).as_posix().encode() + b"\0" + _hash_file(file).encode())
+    for file in sorted(p for p in folder.rglob("*") if p.is_file() and not left_out(p.relative_to(folder))):
+        digest.update(file.relative_to(folder).as_posix().encode() + b"\0" + _hash_file(file).encode())
     return digest.hexdigest()
 
 
@@ -196,11 +247,11 @@ def hardware() -> dict[str, Any]:
     }
 
 
-def _require_match(out: Path, old: Mapping[str, Any], identity: Mapping[str, Any], state: str) -> None:
+def _require_match(out: Path, old: Mapping[str, Any], facts: Mapping[str, Any], state: str) -> None:
     keys = ("kind", "stage", "config", "inputs", "seed")
     found = differences(
         _placeless({k: old.get(k) for k in keys}, old.get("paths", {})),
-        _placeless({k: identity[k] for k in keys}, identity["paths"]),
+        _placeless({k: facts[k] for k in keys}, facts["paths"]),
     )
     if found:
         shown = "\n".join(f"  {line}" for line in found[:12])
@@ -243,6 +294,11 @@ def _transient(relative: Path) -> bool:
     """Files that are not part of what an artefact is: how long it took, drafts, snapshots to resume from."""
     top = relative.parts[0]
     return top in {MANIFEST, DRAFT, "snapshots", "tensorboard", "metrics.jsonl"} or top.startswith(".")
+
+
+def _unread(relative: Path) -> bool:
+    """Files of a folder of data that no stage reads (`fledge.corpus.inputs`)."""
+    return any(part.startswith(".") for part in relative.parts) or "__pycache__" in relative.parts[:-1]
 
 
 def _hash_file(path: Path) -> str:
