@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -101,7 +100,7 @@ def train(
         if mesh.sharded:
             final.load_state_dict(state)
         write_model(final, tokenizer, work.folder, chat)
-        shutil.rmtree(work.folder / "snapshots", ignore_errors=True)
+    work.transient.add("snapshots")
     barrier(mesh)
     work.metrics |= {"parameters": parameters, "steps": steps, "dtype": str(dtype).removeprefix("torch."), **summary}
 
