@@ -42,8 +42,8 @@ def test_shards_of_another_tokenizer_are_refused(small: Small, tmp_path: Path) -
     with pytest.raises(ArtefactError, match=f"shards: was encoded with another tokenizer than {fresh}"):
         small.run("pretrain", tmp_path / "a", tokenizer=str(fresh))
     start = other_ids(small.at("pretrain"), tmp_path / "start")
+    values = continued(small, start=str(start), optimizer={"name": "adamw", "lr": 1e-3})
     with pytest.raises(ArtefactError, match=f"another tokenizer than {start}"):
-        values = continued(small, start=str(start), optimizer={"name": "adamw", "lr": 1e-3})
         pretrain.run(build(pretrain.Config, values), tmp_path / "b")
     # the same tokenizer written by somebody else is the same
     again = tmp_path / "again"

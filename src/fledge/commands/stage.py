@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import sys
 from pathlib import Path
@@ -16,6 +17,8 @@ from fledge.core.errors import ConfigError
 from fledge.core.progress import duration
 from fledge.recipe import stage_config, stage_module
 from fledge.table import STAGES
+
+RANKED = ("pretrain", "sft", "dpo", "grpo")  # stages that torchrun may start as several ranks
 
 
 def run_stage(
@@ -48,6 +51,9 @@ def run_built(stage: str, config: Config, out: Path | None, dry_run: bool, redo:
         hook = estimate_hook(stage)
         print_stage(stage, config, dict(hook(config, Bench()) or {}) if hook else {})
         return
+    ranks = int(os.environ.get("WORLD_SIZE", "1"))
+    if ranks > 1 and stage not in RANKED:
+        raise ConfigError(f"fledge {stage}: runs as one process, not as {ranks} ranks; only {', '.join(RANKED)} do")
     assert out is not None
     out = out.expanduser()
     before = is_finished(out) and not redo
@@ -57,6 +63,8 @@ def run_built(stage: str, config: Config, out: Path | None, dry_run: bool, redo:
         typer.echo(f"\nstopped; {stage} goes on from its last snapshot with the same command:", err=True)
         typer.echo(f"  {command_line(drop=('--redo',))}", err=True)
         raise typer.Exit(130) from None
+    if os.environ.get("RANK", "0") != "0":
+        return  # the first rank tells
     from fledge.core.artefact import read_manifest
 
     took = duration(read_manifest(out).get("seconds", 0))

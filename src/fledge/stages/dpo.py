@@ -13,7 +13,6 @@ from pydantic import Field, model_validator
 from safetensors.numpy import load_file, save_file
 from torch import Tensor
 
-from fledge.core.artefact import produce
 from fledge.core.bench import Bench
 from fledge.core.errors import ArtefactError
 from fledge.core.machine import compute_dtype
@@ -34,7 +33,7 @@ from fledge.stages.dialogues import (
 )
 from fledge.stages.sft import Shuffled
 from fledge.stages.shards import ids_hash
-from fledge.stages.training import TrainingConfig, load_start, train, training_mesh, with_context
+from fledge.stages.training import TrainingConfig, load_start, train, training_work, with_context
 from fledge.tokenizer.tokenizer import Tokenizer
 from fledge.train.batch import Example, PackedBatch
 from fledge.train.estimate import stage_estimate
@@ -132,17 +131,10 @@ class Pairs:
 
 
 def run(config: Config, out: Path, redo: bool = False) -> None:
-    inputs: dict[str, Any] = {"model": config.model, "data": list(config.data)}
-    if config.reference is not None:
-        inputs["reference"] = config.reference
-    if config.replay is not None:
-        inputs["replay"] = list(config.replay.data)
-    with (
-        training_mesh() as mesh,
-        produce(
-            out, kind="model", stage="dpo", config=config, inputs=inputs, seed=config.seed, redo=redo
-        ) as work,
-    ):  # fmt: skip
+    replayed = config.replay.data if config.replay is not None else None
+    with training_work(
+        "dpo", config, out, redo, model=config.model, data=config.data, reference=config.reference, replay=replayed
+    ) as (work, mesh):
         if work.done:
             return
         decoder, tokenizer = load_start(config.model)

@@ -17,7 +17,6 @@ from pydantic import Field, model_validator
 from torch import Tensor
 
 from fledge.core import config as core_config
-from fledge.core.artefact import produce
 from fledge.core.bench import Bench
 from fledge.core.errors import DataError
 from fledge.core.machine import compute_dtype
@@ -41,7 +40,7 @@ from fledge.stages.dialogues import (
     restore_replay,
 )
 from fledge.stages.dpo import attach
-from fledge.stages.training import EpochOrder, TrainingConfig, load_start, train, training_mesh, with_context
+from fledge.stages.training import EpochOrder, TrainingConfig, load_start, train, training_work, with_context
 from fledge.tokenizer.chat import encode_prompt
 from fledge.tokenizer.tokenizer import Tokenizer
 from fledge.train.batch import Example, PackedBatch, Segment
@@ -337,15 +336,10 @@ def read_tasks(
 
 
 def run(config: Config, out: Path, redo: bool = False) -> None:
-    inputs: dict[str, Any] = {"model": config.model, "tasks": list(config.tasks)}
-    if config.replay is not None:
-        inputs["replay"] = list(config.replay.data)
-    with (
-        training_mesh() as mesh,
-        produce(
-            out, kind="model", stage="grpo", config=config, inputs=inputs, seed=config.seed, redo=redo
-        ) as work,
-    ):  # fmt: skip
+    replayed = config.replay.data if config.replay is not None else None
+    with training_work(
+        "grpo", config, out, redo, model=config.model, tasks=config.tasks, replay=replayed
+    ) as (work, mesh):
         if work.done:
             return
         decoder, tokenizer = load_start(config.model)
@@ -371,4 +365,5 @@ def estimate(config: Config, bench: Bench) -> dict[str, Any]:
         bench, config.model, config.tasks, config.steps, answers, config.rollout.max_new_tokens, config.dtype,
         replay_tokens(config.replay, bench),
         lambda shape: tokens_per_second(shape, min(answers, config.rollout.max_rows), bench.seconds, config.dtype),
+        config.optimizer.name,
     )  # fmt: skip

@@ -16,7 +16,7 @@ import numpy as np
 from pydantic import Field, model_validator
 
 from fledge.core import config as core_config
-from fledge.core.artefact import is_finished, produce, read_manifest
+from fledge.core.artefact import is_finished, read_manifest
 from fledge.core.bench import Bench
 from fledge.core.config import build
 from fledge.core.errors import ConfigError
@@ -25,7 +25,7 @@ from fledge.model import induction, sizes
 from fledge.model.config import DecoderConfig
 from fledge.model.decoder import Decoder
 from fledge.stages.shards import require_ids
-from fledge.stages.training import EpochOrder, TrainingConfig, load_start, train, training_mesh, with_context
+from fledge.stages.training import EpochOrder, TrainingConfig, load_start, train, training_work, with_context
 from fledge.tokenizer.tokenizer import Tokenizer
 from fledge.train.batch import Example, cut, pack, single
 from fledge.train.estimate import model_shape, training_estimate
@@ -195,14 +195,9 @@ class BitsPerByte:
 
 
 def run(config: Config, out: Path, redo: bool = False) -> None:
-    inputs = {"shards": config.shards, "start": config.start, "tokenizer": config.tokenizer}
-    with (
-        training_mesh() as mesh,
-        produce(
-            out, kind="model", stage="pretrain", config=config, seed=config.seed, redo=redo,
-            inputs={name: path for name, path in inputs.items() if path is not None},
-        ) as work,
-    ):  # fmt: skip
+    with training_work(
+        "pretrain", config, out, redo, shards=config.shards, start=config.start, tokenizer=config.tokenizer
+    ) as (work, mesh):
         if work.done:
             return
         require_ids(config.shards, _tokenizer_folder(config))

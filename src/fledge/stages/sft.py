@@ -8,11 +8,10 @@ from typing import Any
 
 from pydantic import Field
 
-from fledge.core.artefact import produce
 from fledge.core.bench import Bench
 from fledge.core.readers import OnError
 from fledge.stages.dialogues import Account, read_conversations
-from fledge.stages.training import EpochOrder, TrainingConfig, load_start, train, training_mesh, with_context
+from fledge.stages.training import EpochOrder, TrainingConfig, load_start, train, training_work, with_context
 from fledge.tokenizer.chat import Mask
 from fledge.train.batch import Example
 from fledge.train.estimate import stage_estimate
@@ -56,13 +55,7 @@ class Shuffled:
 
 
 def run(config: Config, out: Path, redo: bool = False) -> None:
-    with (
-        training_mesh() as mesh,
-        produce(
-            out, kind="model", stage="sft", config=config, seed=config.seed, redo=redo,
-            inputs={"model": config.model, "data": list(config.data)},
-        ) as work,
-    ):  # fmt: skip
+    with training_work("sft", config, out, redo, model=config.model, data=config.data) as (work, mesh):
         if work.done:
             return
         decoder, tokenizer = load_start(config.model)

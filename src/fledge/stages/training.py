@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,14 +12,14 @@ import torch
 from pydantic import Field
 
 from fledge.core import config as core_config
-from fledge.core.artefact import Work
+from fledge.core.artefact import Work, produce
 from fledge.core.errors import ArtefactError, ConfigError, DataError
 from fledge.core.machine import compute_dtype, machine
 from fledge.model.decoder import Decoder
 from fledge.model.hf import load_decoder, save_decoder
 from fledge.tokenizer.tokenizer import Tokenizer
 from fledge.train.loop import Loop, LoopConfig, Probe, Source
-from fledge.train.mesh import Mesh, barrier, open_mesh
+from fledge.train.mesh import Mesh, barrier, open_mesh, sum_over_ranks
 from fledge.train.objective import Objective
 from fledge.train.optimizer import OptimizerConfig
 from fledge.train.trainee import Trainee
@@ -73,9 +73,24 @@ def load_start(folder: Path) -> tuple[Decoder, Tokenizer]:
 
 
 @contextmanager
-def training_mesh() -> Iterator[Mesh]:
+def training_work(
+    stage: str, config: TrainingConfig, out: Path, redo: bool, **inputs: Path | Sequence[Path] | None
+) -> Iterator[tuple[Work, Mesh]]:
+    """`produce` for one process or for the ranks that torchrun started: the first makes and finishes the artefact, the
+    others come in when its folder is there and leave when it has its name."""
+    given = {name: value for name, value in inputs.items() if value is not None}
     with open_mesh(machine().device) as mesh:
-        yield mesh
+        with ExitStack() as stack:
+            if mesh.first:
+                making = produce(
+                    out, kind="model", stage=stage, config=config, inputs=given, seed=config.seed, redo=redo
+                )
+                work = stack.enter_context(making)
+            else:
+                work = Work(out, out.parent / f".{out.name}.partial", done=False)
+            work.done = sum_over_ranks([float(work.done)], mesh)[0] > 0
+            yield work, mesh
+        barrier(mesh)
 
 
 def train(
