@@ -25,7 +25,7 @@ import unicodedata
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Any
+from typing import Any, cast
 
 from fledge.core.errors import ConfigError, DataError
 from fledge.core.records import Task
@@ -70,10 +70,25 @@ def names() -> list[str]:
 
 
 def validate(task: Task) -> None:
-    """Check that a task's verifier exists and has what it needs, without scoring or importing anything.
+    """Check that a task's verifier exists and can use its answer, without running or importing anything foreign.
 
-    Raises ConfigError for an unknown verifier, DataError for missing or unknown keys.
+    Raises ConfigError for an unknown verifier, DataError for missing or unknown keys and values of a wrong kind.
     """
+    _check_keys(task)
+    if task.verifier == "python_tests":
+        code_job(task, "")
+    elif ":" not in task.verifier:
+        _check(task, "?")  # each looks at the whole answer before it looks at the reply
+
+
+def require(task: Task) -> None:
+    """As `validate`, and the user's own verifier is loaded. Raises ConfigError where it cannot be."""
+    validate(task)
+    if ":" in task.verifier:
+        _load(task)
+
+
+def _check_keys(task: Task) -> None:
     if ":" in task.verifier:
         return
     entry = _REGISTRY.get(task.verifier)
@@ -101,29 +116,39 @@ def score_many(pairs: Sequence[tuple[Task, str]], *, workers: int = 2) -> list[S
     jobs: list[sandbox.Job] = []
     places: list[int] = []
     for place, (task, reply) in enumerate(pairs):
-        validate(task)
+        _check_keys(task)
         if ":" in task.verifier:
             scores[place] = _users_own(task, reply)
         elif task.verifier == "python_tests":
             jobs.append(code_job(task, reply))
             places.append(place)
         else:
-            try:
-                scores[place] = _REGISTRY[task.verifier].check(task.answer, reply)
-            except (TypeError, ValueError, AttributeError) as problem:
-                raise DataError(f"task {task.id!r}: answer unusable for {task.verifier!r}: {problem}") from problem
+            scores[place] = _check(task, reply)
     for place, result in zip(places, sandbox.run_many(jobs, workers=workers) if jobs else [], strict=True):
         scores[place] = Score(1.0 if result.passed_all else 0.0, result.detail)
     return [one for one in scores if one is not None]
 
 
-def _users_own(task: Task, reply: str) -> Score:
+def _check(task: Task, reply: str) -> Score:
+    try:
+        return _REGISTRY[task.verifier].check(task.answer, reply)
+    except (TypeError, ValueError, AttributeError) as problem:
+        raise DataError(f"task {task.id!r}: answer unusable for {task.verifier!r}: {problem}") from problem
+
+
+def _load(task: Task) -> Callable[[Task, str], Any]:
     module_name, _, function_name = task.verifier.partition(":")
     try:
         function = getattr(importlib.import_module(module_name), function_name)
     except (ImportError, AttributeError, ValueError) as problem:
         raise ConfigError(f"task {task.id!r}: verifier {task.verifier!r} cannot be loaded: {problem}") from problem
-    outcome = function(task, reply)
+    if not callable(function):
+        raise ConfigError(f"task {task.id!r}: verifier {task.verifier!r} is no function")
+    return cast(Callable[[Task, str], Any], function)
+
+
+def _users_own(task: Task, reply: str) -> Score:
+    outcome = _load(task)(task, reply)
     result = outcome if isinstance(outcome, Score) else None
     if result is None and isinstance(outcome, bool | int | float):
         result = Score(float(outcome))
@@ -173,6 +198,14 @@ def _texts(answer: dict[str, Any], key: str) -> list[str]:
     return list(texts)
 
 
+def _needles(answer: dict[str, Any], key: str) -> list[str]:
+    """Texts to look for, none of them empty."""
+    texts = _texts(answer, key)
+    if not all(map(simplify, texts)):
+        raise ValueError(f"{key} holds an empty text to look for")
+    return texts
+
+
 @verifier("number", required=["value"])
 def _number(answer: dict[str, Any], reply: str) -> Score:
     value = answer["value"]
@@ -204,7 +237,7 @@ def _exact(answer: dict[str, Any], reply: str) -> Score:
 
 @verifier("contains", optional=["all", "any", "none"])
 def _contains(answer: dict[str, Any], reply: str) -> Score:
-    every, some, none = (_texts(answer, key) for key in ("all", "any", "none"))
+    every, some, none = (_needles(answer, key) for key in ("all", "any", "none"))
     if not every and not some:
         raise ValueError("needs texts under `all` or `any`")
     text = simplify(reply)
@@ -252,9 +285,9 @@ def _same_json(one: Any, other: Any) -> bool:
 def _refusal(answer: dict[str, Any], reply: str) -> Score:
     if not isinstance(answer["refuse"], bool):
         raise ValueError("refuse must be true or false")
+    refused = _marked(answer, reply)
     if not reply.strip():
         return Score(0.0, "empty reply")
-    refused = _marked(answer, reply)
     said = "refused" if refused else "did not refuse"
     return Score(float(refused == answer["refuse"]), said)
 
@@ -266,7 +299,7 @@ def _unknown(answer: dict[str, Any], reply: str) -> Score:
 
 
 def _marked(answer: dict[str, Any], reply: str) -> bool:
-    markers = _texts(answer, "markers")
+    markers = _needles(answer, "markers")
     if not markers:
         raise ValueError("markers is empty")
     text = simplify(reply)
@@ -276,7 +309,10 @@ def _marked(answer: dict[str, Any], reply: str) -> bool:
 @verifier("gsm8k", required=["value"])
 @verifier("maths", required=["value"])
 def _maths(answer: dict[str, Any], reply: str) -> Score:
-    right, detail = check_answer(str(answer["value"]), reply)
+    value = answer["value"]
+    if isinstance(value, bool) or not isinstance(value, str | int | float) or not str(value).strip():
+        raise ValueError(f"value must be a text or a number, not {value!r}")
+    right, detail = check_answer(str(value), reply)
     return Score(float(right), detail)
 
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 from pydantic import Field
@@ -13,9 +13,9 @@ from pydantic import Field
 from fledge.core import config as core_config
 from fledge.core.artefact import Work
 from fledge.core.bench import Bench
-from fledge.core.errors import DataError
-from fledge.core.readers import read_records, write_jsonl
-from fledge.core.records import Conversation, Preference
+from fledge.core.errors import ConfigError, DataError
+from fledge.core.readers import read_placed, write_jsonl
+from fledge.core.records import Conversation, Message, Preference, Record, Task
 from fledge.stages.training import EpochOrder
 from fledge.tokenizer.chat import Mask, encode_chat, encode_prompt, encode_reply, fit
 from fledge.tokenizer.tokenizer import Tokenizer
@@ -24,6 +24,8 @@ from fledge.train.estimate import mean_tokens
 from fledge.train.objective import Objective, Outputs, Terms
 
 OnError = Literal["fail", "skip"]
+R = TypeVar("R", bound=Record)
+T = TypeVar("T")
 
 
 class Account:
@@ -58,54 +60,76 @@ class Account:
             write_jsonl(work.folder / (f"skipped-{part}.jsonl" if part else "skipped.jsonl"), self.rows)
 
 
+def read_usable(
+    paths: Sequence[Path], kind: type[R], tokenizer: Tokenizer, on_error: OnError, account: Account,
+    use: Callable[[str, R], T | None],
+) -> list[T]:  # fmt: skip
+    """What ``use(place, record)`` makes of the records of files; None where it has left the record out itself.
+
+    A record that it refuses (`DataError`, `ConfigError`) is treated like a row that cannot be read: an error with
+    its place or, with ``on_error="skip"``, counted with the reason.
+    """
+    encode_prompt(tokenizer, [Message(role="user", content="?")])  # a tokenizer without a chat format: no row's fault
+    result = []
+    for path in paths:
+        bad: list[str] = []
+        for place, record in read_placed(path, kind, on_error, bad):
+            try:
+                made = use(place, record)
+            except (DataError, ConfigError) as error:
+                if on_error == "fail":
+                    counts = "(on_error=skip counts such rows and goes on)"
+                    raise type(error)(f"{place}: {error}\n  {counts}") from None
+                bad.append(f"{place}: {error}")
+                continue
+            account.read += 1
+            if made is not None:
+                account.used += 1
+                result.append(made)
+        _count_bad(account, bad)
+    if not result:
+        what = {Conversation: "conversation", Preference: "pair", Task: "task"}[kind]
+        first = "; first: {place}: {reason}".format_map(account.rows[0]) if account.rows else ""
+        raise DataError(f"{', '.join(map(str, paths))}: no usable {what}; left out: {dict(account.reasons)}{first}")
+    return result
+
+
 def read_conversations(
     paths: Sequence[Path], tokenizer: Tokenizer, mask: Mask, max_tokens: int, on_error: OnError, account: Account
 ) -> list[Example]:
     """One example a conversation. Raises `DataError` where none is usable."""
-    examples = []
-    for path in paths:
-        bad: list[str] = []
-        for index, record in enumerate(read_records(path, Conversation, on_error, bad)):
-            account.read += 1
-            encoded = encode_chat(tokenizer, record.messages, mask, final_newline=mask in ("all", "qwen1"))
-            kept, reason = fit(encoded, max_tokens)
-            if kept is None:
-                account.skip(f"{path}:record {index}", reason)
-                continue
-            account.notes.update(kept.notes)
-            account.used += 1
-            examples.append(single(kept.ids, kept.weights, (f"{path.name}:{index}", 0)))
-        _count_bad(account, bad)
-    if not examples:
-        raise DataError(f"{', '.join(map(str, paths))}: no usable conversation; left out: {dict(account.reasons)}")
-    return examples
+
+    def use(place: str, record: Conversation) -> Example | None:
+        encoded = encode_chat(tokenizer, record.messages, mask, final_newline=mask in ("all", "qwen1"))
+        kept, reason = fit(encoded, max_tokens)
+        if kept is None:
+            account.skip(place, reason)
+            return None
+        account.notes.update(kept.notes)
+        return single(kept.ids, kept.weights, (place, 0))
+
+    return read_usable(paths, Conversation, tokenizer, on_error, account, use)
 
 
 def read_preferences(
     paths: Sequence[Path], tokenizer: Tokenizer, max_tokens: int, on_error: OnError, account: Account
 ) -> list[Example]:
     """One example a pair: the prompt, and both answers as its children (``side`` +1 and -1)."""
-    examples = []
-    for path in paths:
-        bad: list[str] = []
-        for index, record in enumerate(read_records(path, Preference, on_error, bad)):
-            account.read += 1
-            notes: Counter[str] = Counter()
-            prompt = encode_prompt(tokenizer, record.prompt, notes)
-            answers = [encode_reply(tokenizer, text) for text in (record.chosen, record.rejected)]
-            if len(prompt) + max(map(len, answers)) > max_tokens:
-                account.skip(f"{path}:record {index}", "longer than the context")
-                continue
-            if answers[0] == answers[1]:
-                account.skip(f"{path}:record {index}", "both answers have the same ids")
-                continue
-            account.notes.update(notes)
-            account.used += 1
-            examples.append(pair_example(prompt, answers[0], answers[1], f"{path.name}:{index}"))
-        _count_bad(account, bad)
-    if not examples:
-        raise DataError(f"{', '.join(map(str, paths))}: no usable pair; left out: {dict(account.reasons)}")
-    return examples
+
+    def use(place: str, record: Preference) -> Example | None:
+        notes: Counter[str] = Counter()
+        prompt = encode_prompt(tokenizer, record.prompt, notes)
+        chosen, rejected = (encode_reply(tokenizer, text) for text in (record.chosen, record.rejected))
+        if len(prompt) + max(len(chosen), len(rejected)) > max_tokens:
+            account.skip(place, "longer than the context")
+            return None
+        if chosen == rejected:
+            account.skip(place, "both answers have the same ids")
+            return None
+        account.notes.update(notes)
+        return pair_example(prompt, chosen, rejected, place)
+
+    return read_usable(paths, Preference, tokenizer, on_error, account, use)
 
 
 def pair_example(prompt: Sequence[int], chosen: Sequence[int], rejected: Sequence[int], origin: str) -> Example:
@@ -191,8 +215,15 @@ def read_replay(
     if config is None:
         return None
     account = Account()
-    dialogues = read_conversations(config.data, tokenizer, "response", max_tokens, on_error, account)
+    replay = make_replay(config, tokenizer, max_tokens, on_error, seed, account)
     account.record(work, "replay")
+    return replay
+
+
+def make_replay(
+    config: ReplayConfig, tokenizer: Tokenizer, max_tokens: int, on_error: OnError, seed: int, account: Account
+) -> Replay:
+    dialogues = read_conversations(config.data, tokenizer, "response", max_tokens, on_error, account)
     return Replay(dialogues, config.batch_size, seed)
 
 

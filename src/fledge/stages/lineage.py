@@ -1,22 +1,24 @@
 """From a token of a training batch back to the document it came from: its URL, its WARC record.
 
 The order of batches is a function of configuration and seed, so the batch of any step is made again from the
-artefact's manifest, without the model.
+artefact's manifest, without the model. Data are read where the manifest says that they lay or, if the run was moved
+since, beside the artefact; data that are no longer the same are refused, for another batch would come out.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from fledge.core.artefact import read_manifest
+from fledge.core.artefact import fingerprint, read_manifest
 from fledge.core.config import build
 from fledge.core.errors import ArtefactError, ConfigError
 from fledge.corpus import lineage as corpus_lineage
 from fledge.corpus.shards import TokenShards
 from fledge.stages import dpo, pretrain, sft
-from fledge.stages.dialogues import Account, read_conversations, read_preferences
+from fledge.stages.dialogues import Account, make_replay, read_conversations, read_preferences
 from fledge.tokenizer.tokenizer import Tokenizer
 from fledge.train.batch import Example, Segment
 from fledge.train.loop import Source
@@ -34,7 +36,7 @@ def describe(artefact: Path, step: int, token: int) -> Iterator[str]:
     steps = int(manifest["metrics"]["steps"])
     if not 1 <= step <= steps:
         raise ConfigError(f"--step {step}: this run has steps 1 to {steps}")
-    source = makers[stage](manifest)
+    source = makers[stage](artefact, manifest)
     for _ in range(step):
         examples = source.next(0, {}).examples
     segment, within = _locate(examples, token)
@@ -47,12 +49,13 @@ def describe(artefact: Path, step: int, token: int) -> Iterator[str]:
         yield f"  record    {document}, token {offset + within} of it"
         return
     yield f"  document  {document}, token {offset + within} of it"
-    yield from _document(Path(manifest["paths"]["shards"]), document)
+    (shards,) = _inputs(artefact, manifest, "shards")
+    yield from _document(shards, document)
 
 
 def _document(shards: Path, document: str) -> Iterator[str]:
-    corpus = Path(read_manifest(shards)["paths"]["documents"])
     try:
+        (corpus,) = _inputs(shards, read_manifest(shards), "documents")
         for line in corpus_lineage.describe(corpus, document):
             yield f"  {line}"
     except ArtefactError as error:
@@ -69,29 +72,59 @@ def _locate(examples: Sequence[Example], token: int) -> tuple[Segment, int]:
     raise ConfigError(f"--token {token}: the batch has tokens 0 to {sum(e.tokens for e in examples) - 1}")
 
 
-def _pretraining(manifest: Mapping[str, Any]) -> Source:
+def _inputs(artefact: Path, manifest: Mapping[str, Any], name: str) -> list[Path]:
+    """Where an input of an artefact lies now. Raises `ArtefactError` where it is gone or was changed."""
+    places, marks = manifest["paths"][name], manifest["inputs"][name]
+    if isinstance(places, str):
+        places, marks = [places], [marks]
+    return [_found(Path(place), mark, artefact) for place, mark in zip(places, marks, strict=True)]
+
+
+def _found(path: Path, mark: str, artefact: Path) -> Path:
+    beside = Path(os.path.abspath(artefact)).parent
+    tried = [path, beside / path.name, beside / path.parent.name / path.name]
+    there = [place for place in tried if place.exists()]
+    for place in there:
+        if fingerprint(place) == mark:
+            return place
+    if there:
+        raise ArtefactError(
+            f"{there[0]}: changed since {artefact} was made from it, so its batches cannot be made again"
+        )
+    raise ArtefactError(
+        f"{path}: there is no such input of {artefact} any more, neither there nor in {beside}; put it back"
+    )
+
+
+def _pretraining(artefact: Path, manifest: Mapping[str, Any]) -> Source:
     config = build(pretrain.Config, manifest["config"])
-    shards = TokenShards(config.shards)
-    return pretrain.Documents(shards, config.context, config.batch_tokens, config.seed)
+    (shards,) = _inputs(artefact, manifest, "shards")
+    return pretrain.Documents(TokenShards(shards), config.context, config.batch_tokens, config.seed)
 
 
-def _conversations(manifest: Mapping[str, Any]) -> Source:
+def _conversations(artefact: Path, manifest: Mapping[str, Any]) -> Source:
     config = build(sft.Config, manifest["config"])
-    tokenizer = Tokenizer.load(config.model)
-    limit = config.max_tokens or _context(config.model)
-    examples = read_conversations(config.data, tokenizer, config.mask, limit, config.on_error, Account())
+    tokenizer, limit = _reading(artefact, config.max_tokens)
+    data = _inputs(artefact, manifest, "data")
+    examples = read_conversations(data, tokenizer, config.mask, limit, config.on_error, Account())
     return sft.Shuffled(examples, config.batch_size, config.seed)
 
 
-def _pairs(manifest: Mapping[str, Any]) -> Source:
+def _pairs(artefact: Path, manifest: Mapping[str, Any]) -> Source:
     config = build(dpo.Config, manifest["config"])
-    tokenizer = Tokenizer.load(config.model)
-    limit = config.max_tokens or _context(config.model)
-    examples = read_preferences(config.data, tokenizer, limit, config.on_error, Account())
-    return sft.Shuffled(examples, config.batch_size, config.seed)
+    tokenizer, limit = _reading(artefact, config.max_tokens)
+    data = _inputs(artefact, manifest, "data")
+    examples = read_preferences(data, tokenizer, limit, config.on_error, Account())
+    replay = None
+    if config.replay is not None:
+        again = config.replay.model_copy(update={"data": tuple(_inputs(artefact, manifest, "replay"))})
+        replay = make_replay(again, tokenizer, limit, config.on_error, config.seed + 1, Account())
+    return dpo.Pairs(sft.Shuffled(examples, config.batch_size, config.seed), replay)
 
 
-def _context(model: Path) -> int:
+def _reading(artefact: Path, max_tokens: int) -> tuple[Tokenizer, int]:
+    """Tokenizer and context that the data were read with. The model that was made has them from the one it began
+    from, which need not be there any more."""
     from fledge.model.hf import load_config
 
-    return load_config(model).max_position_embeddings
+    return Tokenizer.load(artefact), max_tokens or load_config(artefact).max_position_embeddings
