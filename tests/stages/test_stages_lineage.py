@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import json
+import re
+import shutil
 from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
 from stages_small import Small
 
-from fledge.core.errors import ConfigError
+from fledge.core.errors import ArtefactError, ConfigError
 from fledge.corpus.lineage import find
 from fledge.corpus.shards import TokenShards
 from fledge.model.hf import load_decoder
 from fledge.stages import lineage
 from fledge.stages.pretrain import Documents
+from fledge.tokenizer.chat import encode_chat
 from fledge.tokenizer.tokenizer import Tokenizer
 
 
@@ -73,3 +76,46 @@ def test_models_are_whole_folders(small: Small) -> None:
     } <= names  # fmt: skip
     assert "snapshots" not in names
     assert load_decoder(run).config.hidden_size == 64
+
+
+def test_replayed_dialogues_are_in_the_batch(small: Small, tmp_path: Path) -> None:
+    """A batch of DPO is its pairs and then the dialogues that are replayed, as many tokens as were trained on."""
+    small.run("dpo", tmp_path / "dpo", epochs=0.4)
+    first = (tmp_path / "dpo" / "metrics.jsonl").read_text(encoding="utf-8").splitlines()[0]
+    tokens = int(json.loads(first)["tokens"])
+    with pytest.raises(ConfigError, match=f"the batch has tokens 0 to {tokens - 1}"):
+        list(lineage.describe(tmp_path / "dpo", 1, tokens))
+    assert small.at("world/preferences.jsonl") in "\n".join(lineage.describe(tmp_path / "dpo", 1, 0))
+    title, _, record = lineage.describe(tmp_path / "dpo", 1, tokens - 3)
+    found = re.fullmatch(r"  record    (.+):(\d+), token (\d+) of it", record)
+    assert found
+    assert found[1] == small.at("world/sft.jsonl")
+    row = json.loads(Path(found[1]).read_text(encoding="utf-8").splitlines()[int(found[2]) - 1])
+    tokenizer = Tokenizer.load(small.root / "pretrain")
+    ids = encode_chat(tokenizer, row["messages"], "response", final_newline=False).ids
+    assert int(found[3]) == len(ids) - 3
+    assert title.endswith(f": {tokenizer.decode(ids[-3:-2], skip_control=False)!r}")
+
+
+def test_a_run_that_was_moved(small: Small, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The inputs were named relative to a folder that is no longer the current one, and the run lies elsewhere."""
+    old = tmp_path / "old"
+    shutil.copytree(small.root, old / "run", ignore=shutil.ignore_patterns(".*"))
+    monkeypatch.chdir(old)
+    replay = {"data": ["run/world/sft.jsonl"], "batch_size": 3}
+    data, model = ["run/world/preferences.jsonl"], "run/pretrain"
+    small.run("dpo", Path("run/dpo"), model=model, data=data, replay=replay, epochs=0.4)
+    before = list(lineage.describe(Path("run/dpo"), 1, 100))
+    monkeypatch.chdir(tmp_path)
+    assert list(lineage.describe(Path("old/run/dpo"), 1, 100))[:2] == before[:2]
+    old.rename(tmp_path / "new")
+    monkeypatch.chdir(tmp_path / "new" / "run")
+    assert list(lineage.describe(Path("dpo"), 1, 100))[:2] == before[:2]
+    assert ".warc.gz" in "\n".join(lineage.describe(Path("pretrain"), 1, 5))
+    with Path("world/preferences.jsonl").open("a", encoding="utf-8") as file:
+        file.write("\n")
+    with pytest.raises(ArtefactError, match=r"preferences\.jsonl: changed since .*dpo was made"):
+        list(lineage.describe(tmp_path / "new" / "run" / "dpo", 1, 0))
+    Path("world/preferences.jsonl").unlink()
+    with pytest.raises(ArtefactError, match=r"preferences\.jsonl: there is no such input of .*dpo"):
+        list(lineage.describe(Path("dpo"), 1, 0))
