@@ -6,6 +6,7 @@ answer is its reward against its group. A group is a prompt with G children, so 
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,13 +21,14 @@ from fledge.core import config as core_config
 from fledge.core.bench import Bench
 from fledge.core.errors import DataError
 from fledge.core.machine import compute_dtype
-from fledge.core.readers import OnError, read_records
+from fledge.core.readers import OnError
 from fledge.core.records import Task
 from fledge.generate.engine import Completion, Engine, Request
 from fledge.generate.rate import tokens_per_second
 from fledge.generate.sampling import Sampling
 from fledge.model.decoder import Decoder
 from fledge.model.hf import load_decoder
+from fledge.reward import sandbox, verifiers
 from fledge.reward.verifiers import Score, score_many
 from fledge.stages.dialogues import (
     Account,
@@ -35,6 +37,7 @@ from fledge.stages.dialogues import (
     WithReplay,
     prompt_segment,
     read_replay,
+    read_usable,
     replay_state,
     replay_tokens,
     restore_replay,
@@ -189,6 +192,7 @@ class Rollouts:
     def state(self) -> dict[str, Any]:
         return {
             "taken": self.order.taken,
+            "tasks": len(self.tasks),
             "rounds": self.rounds,
             "replay": replay_state(self.replay),
             "last": self.last,
@@ -196,6 +200,12 @@ class Rollouts:
         }
 
     def load_state(self, state: dict[str, Any]) -> None:
+        before, now = state.get("tasks", len(self.tasks)), len(self.tasks)
+        if before != now:
+            raise DataError(
+                f"this run was begun with {before} usable tasks and now has {now}, so others would be drawn: go on "
+                "where code can be confined as it was then, or begin again with --redo"
+            )
         self.order.taken, self.rounds, self.last = state["taken"], state["rounds"], state["last"]
         restore_replay(self.replay, state)
         self.buffer = [_thaw(example) for example in state["buffer"]]
@@ -317,22 +327,28 @@ def _thaw(rows: Sequence[Mapping[str, Any]]) -> Example:
 def read_tasks(
     paths: Sequence[Path], tokenizer: Tokenizer, room: int, on_error: OnError, account: Account
 ) -> list[Task]:
-    """Tasks whose prompt leaves room for an answer of at least one token."""
-    tasks = []
-    for path in paths:
-        bad: list[str] = []
-        for index, task in enumerate(read_records(path, Task, on_error, bad)):
-            account.read += 1
-            if len(encode_prompt(tokenizer, task.messages)) >= room:
-                account.skip(f"{path}:record {index}", "the prompt fills the context")
-                continue
-            account.used += 1
-            tasks.append(task)
-        for message in bad:
-            account.skip(message.partition(": ")[0], "malformed")
-    if not tasks:
-        raise DataError(f"{', '.join(map(str, paths))}: no usable task; left out: {dict(account.reasons)}")
-    return tasks
+    """Tasks that can be scored here, and whose prompt leaves room for an answer of at least one token."""
+
+    @functools.cache  # a failed search for protection is not kept by itself, and takes a while
+    def unconfined() -> str:
+        try:
+            sandbox.protection()
+        except sandbox.SandboxUnavailable as problem:
+            return str(problem)
+        return ""
+
+    def use(place: str, task: Task) -> Task | None:
+        verifiers.require(task)
+        reason = ""
+        if len(encode_prompt(tokenizer, task.messages)) >= room:
+            reason = "the prompt fills the context"
+        elif task.verifier == "python_tests":
+            reason = unconfined()
+        if reason:
+            account.skip(place, reason)
+        return None if reason else task
+
+    return read_usable(paths, Task, tokenizer, on_error, account, use)
 
 
 def run(config: Config, out: Path, redo: bool = False) -> None:
