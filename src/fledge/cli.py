@@ -256,8 +256,10 @@ def main() -> None:
     except FledgeError as error:
         if os.environ.get("FLEDGE_DEBUG") == "1":
             raise
+        from fledge.commands.text import plain
+
         sys.stdout.flush()
-        print(f"fledge: {error}", file=sys.stderr)
+        print(plain(f"fledge: {error}"), file=sys.stderr)  # it may quote what a file holds
         sys.exit(1)
     except KeyboardInterrupt:
         print("\nfledge: stopped.", file=sys.stderr)

@@ -49,18 +49,20 @@ def print_scores(folders: Mapping[str, Path], console: Console | None = None) ->
     shown.add_column("skill")
     shown.add_column("")
     for name in names:
-        shown.add_column(name, justify="right")
+        shown.add_column(_cell(name), justify="right")
     for column in found["columns"]:
         for number, language in enumerate(column["languages"]):
             cells = (row["cells"].get(column["skill"], {}).get(language) for row in found["rows"])
             texts = ["-" if cell is None else f"{100 * cell['mean']:.0f}" for cell in cells]
-            shown.add_row(column["skill"].replace("_", " ") if not number else "", language, *texts)
+            skill = column["skill"].replace("_", " ") if not number else ""
+            shown.add_row(_cell(skill), _cell(language), *texts)
     (console or Console(highlight=False)).print(shown)
     for row in found["rows"]:
         count = sum(entry["n"] for entry in row["skipped"])
         if count:
             reasons = "; ".join(sorted({str(entry["reason"]) for entry in row["skipped"]}))
-            (console or Console(highlight=False)).print(Text(f"{row['name']}: {count} items not scored: {reasons}"))
+            line = f"{row['name']}: {count} items not scored: {reasons}"
+            (console or Console(highlight=False)).print(_cell(line))
 
 
 def _print_inputs(console: Console, run: Run) -> None:
@@ -70,6 +72,11 @@ def _print_inputs(console: Console, run: Run) -> None:
         for name, counts in artefact.metrics.get("inputs", {}).items():
             line = f"{counts['kept']:,} kept of {counts['read']:,} read from {plain(str(places.get(name, name)))}"
             console.print(Text.assemble((f"{artefact.name}: ", "bold"), line), soft_wrap=True)
+
+
+def _cell(text: str) -> Text:
+    """Skills, languages and reasons come from files: in a string of their own rich would read markup."""
+    return Text(plain(text))
 
 
 def _print_answers(console: Console, run: Run) -> None:
@@ -83,6 +90,6 @@ def _print_answers(console: Console, run: Run) -> None:
         shown.add_column(overflow="fold")
         for name in names:
             reply = " ".join(plain(str(row["replies"].get(name, "-"))).split())
-            shown.add_row(name, Text(reply if len(reply) <= REPLY else reply[:REPLY] + "…"))
+            shown.add_row(_cell(name), Text(reply if len(reply) <= REPLY else reply[:REPLY] + "…"))
         console.print(shown)
     console.print()
