@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from fledge.core.config import Config, load_config, with_overrides
+from fledge.core.config import Config, build, read_yaml, with_overrides
 from fledge.core.errors import ConfigError
+
+
+def load_config(cls: type[Any], path: Path | None = None, overrides: Sequence[str] = ()) -> Any:
+    """A file and overrides to a configuration, as the doors do it."""
+    values = read_yaml(path) if path is not None else {}
+    return build(cls, with_overrides(values, overrides), str(path))
 
 
 class Inner(Config):

@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from fledge.commands.summary import print_scores
 from fledge.core.errors import ArtefactError
 from fledge.core.readers import write_jsonl
-from fledge.evaluate.compare import compare, rich_table, table
+from fledge.evaluate.compare import compare, table
 from fledge.evaluate.stage import summarise
 
 
@@ -89,9 +90,10 @@ def test_table(tmp_path: Path) -> None:
     assert data["rows"][0]["cells"]["sums"]["en"]["mean"] == 0.5
     assert data["rows"][0]["skipped"][0]["reason"] == "no sandbox"
     console = Console(width=80, file=io.StringIO(), record=True)
-    console.print(rich_table({"base": base, "sft": sft}))
+    print_scores({"base": base, "sft": sft}, console)
     text = console.export_text()
-    assert "0/50" in text
-    assert "50/100" in text
+    rows = [line.split() for line in text.splitlines()]
+    assert ["sums", "zh", "0", "50"] in rows
+    assert ["en", "50", "100"] in rows
     assert "[b]x" in text
     json.dumps(data)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import importlib
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -19,23 +19,22 @@ from fledge.core.progress import duration
 def lineage(artefact: Path, document: str | None, step: int | None, token: int | None) -> None:
     artefact = artefact.expanduser()
     if document is not None:
-        _hook("fledge.corpus.lineage", "a document", artefact, document)
+        from fledge.corpus.lineage import describe as of_document
+
+        _show(of_document(artefact, document))
     elif step is not None or token is not None:
         if step is None or token is None:
             raise ConfigError("a token of a training batch is named by two numbers: --step N --token POSITION")
-        _hook("fledge.stages.lineage", "a token of a batch", artefact, step, token)
+        from fledge.stages.lineage import describe as of_token
+
+        _show(of_token(artefact, step, token))
     else:
         Console(highlight=False).print(tree(artefact))
 
 
-def _hook(module: str, what: str, *arguments: Any) -> None:
-    """``describe(artefact, ...) -> iterable of lines`` of the room that knows."""
-    try:
-        describe = importlib.import_module(module).describe
-    except (ModuleNotFoundError, AttributeError):
-        raise ConfigError(f"tracing {what} is not there yet in this version") from None
+def _show(lines: Iterable[str]) -> None:
     console = Console(highlight=False)
-    for line in describe(*arguments):
+    for line in lines:
         console.print(Text(plain(str(line))), soft_wrap=True)
 
 

@@ -93,12 +93,6 @@ def build(cls: type[C], values: Mapping[str, Any], origin: str = "configuration"
         raise ConfigError(f"{origin}:\n" + "\n".join(_explain(cls, item) for item in error.errors())) from None
 
 
-def load_config(cls: type[C], path: Path | None = None, overrides: Sequence[str] = ()) -> C:
-    """Read a YAML file (or start from the defaults), apply overrides, validate."""
-    values = read_yaml(path) if path is not None else {}
-    return build(cls, with_overrides(values, overrides), str(path) if path is not None else cls.__module__)
-
-
 def _explain(cls: type[BaseModel], item: Any) -> str:
     location = [str(part) for part in item["loc"]]
     key = ".".join(location)

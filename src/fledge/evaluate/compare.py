@@ -6,13 +6,10 @@ import json
 from collections import defaultdict
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from fledge.core.errors import ArtefactError
 from fledge.evaluate.metrics import paired_difference
-
-if TYPE_CHECKING:
-    from rich.table import Table
 
 
 def read_results(folder: Path) -> list[dict[str, Any]]:
@@ -83,26 +80,3 @@ def table(folders: Mapping[str, Path]) -> dict[str, Any]:
         for name, one in scores.items()
     ]
     return {"columns": columns, "rows": rows}
-
-
-def rich_table(folders: Mapping[str, Path], title: str = "") -> Table:
-    """The table for a terminal: a row per evaluation, a column per skill, percentages `zh/en`."""
-    from rich.table import Table
-    from rich.text import Text
-
-    data = table(folders)
-    shown = Table(title=title or None)
-    shown.add_column("")
-    for column in data["columns"]:
-        shown.add_column(Text(f"{column['skill']}\n{'/'.join(column['languages'])}"), justify="right")
-    for row in data["rows"]:
-        cells = [Text(row["name"])]
-        for column in data["columns"]:
-            entries = row["cells"].get(column["skill"], {})
-            cells.append(Text("/".join(_percent(entries.get(language)) for language in column["languages"])))
-        shown.add_row(*cells)
-    return shown
-
-
-def _percent(entry: dict[str, Any] | None) -> str:
-    return "-" if entry is None else f"{100 * entry['mean']:.0f}"

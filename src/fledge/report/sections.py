@@ -13,7 +13,6 @@ from fledge.report import charts, graph
 from fledge.report.collect import Artefact, Run, answers, evaluations, read_lines, read_object
 
 TRAINING = ("pretrain", "sft", "dpo", "grpo")
-LANGUAGES = {"zh": "中文", "en": "English"}
 
 
 def sections(run: Run) -> dict[str, Any]:
