@@ -38,8 +38,11 @@ def tiny_decoder() -> Decoder:
 
 @pytest.fixture(scope="session")
 def real_data() -> Path:
-    """The folder of real, licensed data; tests that use it skip where it is missing."""
-    folder = Path(os.environ.get("FLEDGE_DATA", Path(__file__).parents[2] / "shared" / "data"))
+    """The folder of real, licensed data: ``FLEDGE_DATA``, or a folder ``shared/data`` beside the checkout.
+
+    Tests that use it skip where it is missing.
+    """
+    folder = Path(os.environ.get("FLEDGE_DATA") or Path(__file__).parents[2] / "shared" / "data")
     if not folder.is_dir():
         pytest.skip(f"real data are not here: {folder} (set FLEDGE_DATA)")
     return folder

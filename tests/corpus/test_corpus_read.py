@@ -19,8 +19,6 @@ from fledge.corpus.inputs import discover
 from fledge.corpus.pages import Found, Refused
 from fledge.corpus.read import ReadConfig, read_part, split_text
 
-DATA = Path(os.environ.get("FLEDGE_DATA") or Path(__file__).parents[3] / "shared" / "data")
-
 
 def read(*inputs: Path | str, **config: object) -> tuple[list[Found], list[Refused]]:
     found: list[Found] = []
@@ -247,12 +245,11 @@ def test_stdlib_gives_documentation_and_source_without_importing(tmp_path: Path)
     assert not any("/test/" in name or "/idlelib/" in name or "/encodings/" in name for name in names)
 
 
-@pytest.mark.skipif(not (DATA / "html" / "warc_fixtures").is_dir(), reason=f"no data at {DATA} (FLEDGE_DATA)")
-def test_real_warc_files_are_read_to_the_last_record() -> None:
-    found, refused = read(DATA / "html" / "warc_fixtures")
+def test_real_warc_files_are_read_to_the_last_record(real_data: Path) -> None:
+    found, refused = read(real_data / "html" / "warc_fixtures")
     assert len(found) >= 8
     assert {item.rule for item in refused if item.error} <= {"damaged", "truncated", "binary"}
-    whole, refused = read(DATA / "html" / "warc_dolma_sample" / "sample-0000.warc.gz")
+    whole, refused = read(real_data / "html" / "warc_dolma_sample" / "sample-0000.warc.gz")
     assert (len(whole) + len(refused), len(whole)) == (48, 22)
     assert not [item for item in refused if item.error]
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import pytest
@@ -16,8 +15,6 @@ from fledge.corpus.measures import Measures
 from fledge.corpus.personal import find_personal, luhn, mask, valid_identity
 from fledge.corpus.rules import LIMITS, RULES, Limits, RulesConfig, judge
 from fledge.corpus.toxic import ToxicConfig, toxicity
-
-DATA = Path(os.environ.get("FLEDGE_DATA") or Path(__file__).parents[3] / "shared" / "data")
 
 
 def value(rule: str, text: str, language: str = "en") -> float:
@@ -125,10 +122,9 @@ def test_the_whole_text_is_read() -> None:
     assert identify("12 + 7 = 19 --- 4", LanguageConfig())[0] == "und"
 
 
-@pytest.mark.skipif(not (DATA / "text" / "langid_lingua").is_dir(), reason=f"no data at {DATA} (FLEDGE_DATA)")
 @pytest.mark.parametrize(("language", "least"), [("zh", 0.97), ("en", 0.97)])
-def test_real_sentences_are_kept(language: str, least: float) -> None:
-    files = sorted((DATA / "text" / "langid_lingua" / language).rglob("*sentences*"))
+def test_real_sentences_are_kept(real_data: Path, language: str, least: float) -> None:
+    files = sorted((real_data / "text" / "langid_lingua" / language).rglob("*sentences*"))
     lines = [line for line in files[0].read_text(encoding="utf-8").splitlines() if line.strip()][:300]
     config = LanguageConfig()
     results = [identify(line, config) for line in lines]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import gzip
 import io
 import json
-import os
 from pathlib import Path
 
 import pytest
@@ -17,17 +16,14 @@ from fledge.stages import tokenizer as stage
 from fledge.tokenizer.inspect import inspect_records
 from fledge.tokenizer.tokenizer import Tokenizer
 
-DATA = Path(os.environ.get("FLEDGE_DATA", Path(__file__).parents[3] / "shared" / "data"))
-pytestmark = pytest.mark.skipif(not DATA.is_dir(), reason=f"no real data: {DATA} is missing (set FLEDGE_DATA)")
-
 
 @pytest.fixture(scope="module")
-def real(tmp_path_factory: pytest.TempPathFactory) -> Tokenizer:
+def real(real_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Tokenizer:
     folder = tmp_path_factory.mktemp("real")
-    classics = sorted((DATA / "text" / "chinese_classics").rglob("*.json*"))[:12]
+    classics = sorted((real_data / "text" / "chinese_classics").rglob("*.json*"))[:12]
     texts = ["\n".join(strings(json.loads(gunzip(path)))) for path in classics]
     rows = [{"text": text[:100_000], "language": "zh"} for text in texts]
-    novel = gunzip(next((DATA / "text" / "gutenberg_moby_dick").glob("*.txt*")))
+    novel = gunzip(next((real_data / "text" / "gutenberg_moby_dick").glob("*.txt*")))
     rows.append({"text": novel[:800_000], "language": "en"})
     (folder / "rows.jsonl").write_text("\n".join(json.dumps(row) for row in rows), encoding="utf-8")
     values = {"documents": str(folder / "rows.jsonl"), "max_characters": 800_000, "vocab_size": 4096}
@@ -55,15 +51,15 @@ def test_compression_in_both_languages(real: Tokenizer) -> None:
 
 
 @pytest.mark.parametrize("name", ["ud_hi_pud", "ud_th_pud", "ud_ko_gsd", "ud_ar_pud", "ud_zh_gsdsimp", "ud_vi_vtb"])
-def test_both_encoders_agree_on_real_languages(real: Tokenizer, name: str) -> None:
-    lines = gunzip(next((DATA / "text" / name).glob("*.*"))).splitlines()[:1500]
+def test_both_encoders_agree_on_real_languages(real: Tokenizer, real_data: Path, name: str) -> None:
+    lines = gunzip(next((real_data / "text" / name).glob("*.*"))).splitlines()[:1500]
     assert real.fast is not None
     slow = [item.ids for item in real._backend.encode_batch(lines, add_special_tokens=False)]
     assert [real.fast.encode(line) for line in lines] == slow
 
 
-def test_preferences_are_inspected(real: Tokenizer) -> None:
-    path = DATA / "align" / "preference_demo" / "dpo_zh_demo.json"
+def test_preferences_are_inspected(real: Tokenizer, real_data: Path) -> None:
+    path = real_data / "align" / "preference_demo" / "dpo_zh_demo.json"
     file = io.StringIO()
     summary = inspect_records(path, real, limit=1, console=Console(file=file, width=120))
     assert summary.kind == "preference"
