@@ -45,10 +45,10 @@ class ChainConfig(Config):
     @classmethod
     def _of_kept_languages(cls, given: RulesConfig, info: ValidationInfo) -> RulesConfig:
         kept = info.data["languages"].keep if "languages" in info.data else ()
-        for language, table in given.limits.items():
-            if language not in (*kept, "code") and table != rules.LIMITS.get(language):
+        for name, table in given.limits.items():
+            if name not in (*kept, "code") and table != rules.LIMITS.get(name):
                 raise ValueError(
-                    f"limits.{language}: no page of this language stays, so its limits would mean nothing; there are: "
+                    f"limits.{name}: no page of this language stays, so its limits would mean nothing; there are: "
                     f"{', '.join((*kept, 'code'))} (languages.keep says which stay)"
                 )
         return given
