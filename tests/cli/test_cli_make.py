@@ -41,6 +41,8 @@ def test_names_and_pages_are_quoted(tree: Path) -> None:
     assert quickstart(tree) == ["run", "fledgling", "--out", "runs"]
     name, pages = "小雀 \"x\" 'y' `id` \\ * $HOME", "/tmp/a b/$(date)"
     assert quickstart(tree, f"NAME={name}", f"PAGES={pages}") == [
-        "run", "fledgling", f"assistant_name={name}", f"pages={pages}", "--out", "runs",
+        "run", "fledgling", f"assistant_name={name}", f"pages={pages}", "--name", "mine", "--out", "runs",
     ]  # fmt: skip
-    assert quickstart(tree, NAME="the-host", PAGES="/p") == ["run", "fledgling", "pages=/p", "--out", "runs"]
+    assert quickstart(tree, NAME="the-host", PAGES="/p") == [
+        "run", "fledgling", "pages=/p", "--name", "mine", "--out", "runs",
+    ]  # fmt: skip
