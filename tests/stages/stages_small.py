@@ -35,7 +35,7 @@ class Small:
                 "shards": self.at("shards"), "tokenizer": self.at("tokenizer"), "model": NANO, "context": 64,
                 "batch_tokens": 512, "tokens": 5120, "held_out_tokens": 500,
             },
-            "sft": {"model": model, "data": [self.at("world/sft.jsonl")], "batch_size": 8, "epochs": 0.3},
+            "sft": {"model": model, "data": [self.at("world/sft.jsonl")], "batch_size": 8, "epochs": 0.6},
             "dpo": {
                 "model": model, "data": [self.at("world/preferences.jsonl")], "batch_size": 4, "epochs": 0.8,
                 "replay": replay,
