@@ -50,6 +50,8 @@ def execute(
 
     Raises `Interrupted` on Ctrl-C; started again, the plan goes on in the stage where it stopped.
     """
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise ConfigError("a recipe runs as one process; under torchrun start its training stages, with `fledge STAGE`")
     plan.folder.mkdir(parents=True, exist_ok=True)
     with _only_one(plan.folder):
         if redo is not None:
