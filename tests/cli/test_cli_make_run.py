@@ -24,7 +24,12 @@ def tree(tmp_path: Path) -> Path:
     for name in ("python", "fledge"):
         (programs / name).write_text(f'#!/bin/bash\necho {name} "$@"\n', encoding="utf-8")
         (programs / name).chmod(0o755)
-    (tmp_path / ".venv/.stamp").touch()
+    stamp = tmp_path / ".venv/.stamp"
+    stamp.touch()
+    older = stamp.stat().st_mtime - 10  # newer than what it depends on, and not of the same tick as what comes next
+    for place in (tmp_path / "pyproject.toml", tmp_path / "constraints.txt"):
+        os.utime(place, (older - 10, older - 10))
+    os.utime(stamp, (older, older))
     return tmp_path
 
 

@@ -35,18 +35,17 @@ ABOUT: dict[str, tuple[str, ...]] = {
     "zh": ("介绍一下{s}。", "说说{s}。", "你知道{s}的哪些事？", "写几句关于{s}的话。"),
 }
 TOLD = 3  # facts in such an account
-ACCOUNTS = 0.09  # share of the instructions
+ACCOUNTS, TALK = 0.09, 0.015  # of the instructions
 TWO_TURNS, WITH_SYSTEM, GREETED = 0.10, 0.06, 0.02
 
 
 def write_conversations(world: World, count: int) -> list[Conversation]:
     """`count` conversations, the languages in turn, skills by their shares."""
     rng = world.rng("sft")
-    skills = [*SFT_SHARES, "about", "talk"]
-    weights = [*SFT_SHARES.values(), ACCOUNTS, 1 - ACCOUNTS - sum(SFT_SHARES.values())]
+    shares = {**SFT_SHARES, "about": ACCOUNTS, "talk": TALK}
     rows = []
     for i in range(count):
-        skill = rng.choices(skills, weights)[0]
+        (skill,) = rng.choices(list(shares), list(shares.values()))
         rows.append(_conversation(world, rng, skill, LANGUAGES[i % 2]))
     return rows
 

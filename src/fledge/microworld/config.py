@@ -11,7 +11,7 @@ class Config(BaseConfig):
     """How large the world is. The defaults are the laptop quickstart's."""
 
     seed: int = 0
-    pages: int = Field(default=5400, ge=20, description="clean pages on the site; defects come on top")
+    pages: int = Field(default=5500, ge=20, description="clean pages on the site; defects come on top")
     people: int = Field(default=16, ge=4, le=120, description="invented people, six facts each")
     places: int = Field(default=12, ge=4, le=80, description="invented places, five facts each")
     tests_per_skill: int = Field(default=100, ge=1, le=1000, description="held-out items per skill and language")

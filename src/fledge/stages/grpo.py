@@ -353,9 +353,10 @@ def read_tasks(
 
 def run(config: Config, out: Path, redo: bool = False) -> None:
     replayed = config.replay.data if config.replay is not None else None
-    with training_work(
-        "grpo", config, out, redo, model=config.model, tasks=config.tasks, replay=replayed
-    ) as (work, mesh):
+    with training_work("grpo", config, out, redo, model=config.model, tasks=config.tasks, replay=replayed) as (
+        work,
+        mesh,
+    ):
         if work.done:
             return
         decoder, tokenizer = load_start(config.model)
