@@ -34,7 +34,8 @@ def test_a_conversation_shows_what_is_trained(tokenizer: Tokenizer, tmp_path: Pa
     text, summary = show(path, tokenizer)
     assert f"{IM_START}user↵\n你好 there{IM_END}" in text
     assert f"⟦Hello↵\nyou{IM_END}⟧" in text
-    expected = chat.encode_chat(tokenizer, [USER, {"role": "assistant", "content": "Hello\nyou"}])
+    messages = [USER, {"role": "assistant", "content": "Hello\nyou"}]
+    expected = chat.encode_for_training(tokenizer, messages, "response")  # what SFT trains on
     assert (summary.tokens, summary.trained) == (len(expected.ids), expected.trained)
     assert f"{expected.trained} trained" in text
     everything, _ = show(path, tokenizer, mask="all")

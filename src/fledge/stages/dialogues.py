@@ -17,7 +17,7 @@ from fledge.core.errors import ConfigError, DataError
 from fledge.core.readers import read_placed, write_jsonl
 from fledge.core.records import Conversation, Message, Preference, Record, Task
 from fledge.stages.training import EpochOrder
-from fledge.tokenizer.chat import Mask, encode_chat, encode_prompt, encode_reply, fit
+from fledge.tokenizer.chat import Mask, encode_for_training, encode_prompt, encode_reply, fit
 from fledge.tokenizer.tokenizer import Tokenizer
 from fledge.train.batch import Example, PackedBatch, Segment, single
 from fledge.train.estimate import mean_tokens
@@ -100,7 +100,7 @@ def read_conversations(
     """One example a conversation. Raises `DataError` where none is usable."""
 
     def use(place: str, record: Conversation) -> Example | None:
-        encoded = encode_chat(tokenizer, record.messages, mask, final_newline=mask in ("all", "qwen1"))
+        encoded = encode_for_training(tokenizer, record.messages, mask)
         kept, reason = fit(encoded, max_tokens)
         if kept is None:
             account.skip(place, reason)

@@ -94,6 +94,11 @@ def encode_chat(
     return builder.finish(final_newline)
 
 
+def encode_for_training(tokenizer: Tokenizer, messages: Messages, mask: Mask) -> EncodedChat:
+    """As SFT trains on it: with the line break after the last message only where the mask counts it."""
+    return encode_chat(tokenizer, messages, mask, final_newline=mask in ("all", "qwen1"))
+
+
 def encode_prompt(tokenizer: Tokenizer, messages: Messages, notes: Counter[str] | None = None) -> list[int]:
     """Ids of a dialogue that the assistant is to continue, its header at the end. Notes are added to ``notes``."""
     parsed = parse_messages(messages)

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from fledge.core.errors import DataError
 from fledge.core.readers import read_records
 from fledge.core.records import Conversation, Preference, Task
-from fledge.tokenizer.chat import TOO_LONG, Mask, encode_chat, encode_prompt, encode_reply, fit
+from fledge.tokenizer.chat import TOO_LONG, Mask, encode_for_training, encode_prompt, encode_reply, fit
 from fledge.tokenizer.inputs import Kind, kind_of, texts
 from fledge.tokenizer.tokenizer import Tokenizer
 
@@ -151,7 +151,7 @@ def document_item(tokenizer: Tokenizer, text: str) -> Item:
 
 
 def conversation_item(tokenizer: Tokenizer, row: Conversation, mask: Mask, max_tokens: int | None) -> Item:
-    encoded = encode_chat(tokenizer, row, mask)
+    encoded = encode_for_training(tokenizer, row, mask)
     fitted, reason = fit(encoded, max_tokens)
     shown = fitted or encoded
     return Item([Part("conversation", shown.ids, shown.weights)], Counter(shown.notes), reason)
