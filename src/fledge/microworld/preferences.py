@@ -12,9 +12,9 @@ from fledge.microworld.world import World
 
 IDENTITY_SHARE = 0.55
 # Skills whose good answer is preferred to a bad one, so that the identity does not spread into them. Not facts,
-# translations and refusals: to push their wrong answers down moves the right ones too, and replayed dialogues keep them
-# better (docs/quickstart.md).
-GUARDED: tuple[str, ...] = ("arithmetic", "arithmetic", "format", "idk", "code")
+# translations, refusals and "I don't know": to push their wrong answers down moves right ones too, and replayed
+# dialogues keep them better (docs/quickstart.md).
+GUARDED: tuple[str, ...] = ("arithmetic", "arithmetic", "format", "code")
 
 
 def write_preferences(world: World, count: int) -> list[Preference]:
