@@ -55,7 +55,7 @@ lint: $(VENV)/.stamp-dev ## style and types
 	$(BIN)/mypy
 	$(BIN)/mypy benchmarks/*.py
 
-proof: $(VENV)/.stamp-dev ## that the stages do something: two seeds, many items, paired intervals (an hour)
+proof: $(VENV)/.stamp-dev ## that the stages do something: two seeds, many items, paired intervals (20 minutes a seed)
 	$(BIN)/python benchmarks/proof.py
 
 clean: ## remove what was installed and cached here; runs are kept

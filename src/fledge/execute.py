@@ -13,6 +13,7 @@ from typing import Any
 
 from fledge.core.artefact import DRAFT, is_finished, read_manifest, write_json
 from fledge.core.errors import ArtefactError, ConfigError
+from fledge.core.machine import ranks
 from fledge.core.progress import duration
 from fledge.recipe import Plan, Step
 from fledge.report.collect import RUN_FILE
@@ -50,7 +51,7 @@ def execute(
 
     Raises `Interrupted` on Ctrl-C; started again, the plan goes on in the stage where it stopped.
     """
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+    if ranks() > 1:
         raise ConfigError("a recipe runs as one process; under torchrun start its training stages, with `fledge STAGE`")
     plan.folder.mkdir(parents=True, exist_ok=True)
     with _only_one(plan.folder):

@@ -9,22 +9,15 @@ import sys
 from pathlib import Path
 
 import pytest
-
-ROOT = Path(__file__).parents[2]
+from cli_make import make_tree
 
 
 @pytest.fixture
 def tree(tmp_path: Path) -> Path:
     """The Makefile beside an environment that is up to date, whose `fledge` prints its arguments."""
-    for name in ("Makefile", "pyproject.toml", "constraints.txt"):
-        shutil.copy(ROOT / name, tmp_path / name)
-    bin_ = tmp_path / ".venv/bin"
-    bin_.mkdir(parents=True)
-    (bin_ / "python").symlink_to(sys.executable)
-    (bin_ / "fledge").write_text('#!/bin/bash\nprintf "%s\\n" "$@"\n', encoding="utf-8")
-    (bin_ / "fledge").chmod(0o755)
-    (tmp_path / ".venv/.stamp").touch()
-    return tmp_path
+    (tmp_path / ".venv/bin").mkdir(parents=True)
+    (tmp_path / ".venv/bin/python").symlink_to(sys.executable)
+    return make_tree(tmp_path, {"fledge": '#!/bin/bash\nprintf "%s\\n" "$@"\n'})
 
 
 def quickstart(tree: Path, *arguments: str, **variables: str) -> list[str]:

@@ -8,8 +8,8 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from cli_make import make_tree
 
-ROOT = Path(__file__).parents[2]
 pytestmark = pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")
 GIVEN = {"MAKEFLAGS", "MAKELEVEL", "NAME", "PAGES", "RUN", "TORCH_INDEX"}
 
@@ -17,15 +17,8 @@ GIVEN = {"MAKEFLAGS", "MAKELEVEL", "NAME", "PAGES", "RUN", "TORCH_INDEX"}
 @pytest.fixture
 def tree(tmp_path: Path) -> Path:
     """The Makefile beside an environment that is up to date; its programs only say how they were called."""
-    for name in ("Makefile", "pyproject.toml", "constraints.txt"):
-        shutil.copy(ROOT / name, tmp_path / name)
-    programs = tmp_path / ".venv/bin"
-    programs.mkdir(parents=True)
-    for name in ("python", "fledge"):
-        (programs / name).write_text(f'#!/bin/bash\necho {name} "$@"\n', encoding="utf-8")
-        (programs / name).chmod(0o755)
+    make_tree(tmp_path, {name: f'#!/bin/bash\necho {name} "$@"\n' for name in ("python", "fledge")})
     stamp = tmp_path / ".venv/.stamp"
-    stamp.touch()
     older = stamp.stat().st_mtime - 10  # newer than what it depends on, and not of the same tick as what comes next
     for place in (tmp_path / "pyproject.toml", tmp_path / "constraints.txt"):
         os.utime(place, (older - 10, older - 10))

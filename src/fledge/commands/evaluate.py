@@ -18,7 +18,7 @@ from fledge.commands.stage import run_built
 from fledge.commands.summary import print_scores
 from fledge.core.artefact import DRAFT, MANIFEST, fingerprint
 from fledge.core.config import Config, with_overrides
-from fledge.core.errors import ArtefactError, ConfigError
+from fledge.core.errors import ConfigError
 from fledge.recipe import stage_config
 from fledge.report.collect import RUN_FILE, read_object
 
@@ -41,18 +41,10 @@ def evaluate(
         return
     if out is not None:
         out = out.expanduser()
-        _score_at(config, out, redo)
+        run_built("evaluate", config, out, False, redo)
     else:
         out = _score_beside(model, config, redo, bare=tasks is None and not overrides)
     print_scores({model.name: out})
-
-
-def _score_at(config: Config, out: Path, redo: bool) -> None:
-    try:
-        run_built("evaluate", config, out, False, redo)
-    except ArtefactError as error:  # of a recipe, --redo names a stage; here it is a flag
-        text = str(error).replace(f"--redo {out.name},", "--redo,").replace("choose another name", "give another --out")
-        raise ArtefactError(text) from None
 
 
 def _score_beside(model: Path, config: Config, redo: bool, bare: bool) -> Path:

@@ -14,6 +14,7 @@ from fledge.core.artefact import is_finished
 from fledge.core.bench import Bench
 from fledge.core.config import Config, read_yaml, with_overrides
 from fledge.core.errors import ConfigError
+from fledge.core.machine import ranks
 from fledge.core.progress import duration
 from fledge.recipe import stage_config, stage_module
 from fledge.table import STAGES
@@ -51,9 +52,8 @@ def run_built(stage: str, config: Config, out: Path | None, dry_run: bool, redo:
         hook = estimate_hook(stage)
         print_stage(stage, config, dict(hook(config, Bench()) or {}) if hook else {})
         return
-    ranks = int(os.environ.get("WORLD_SIZE", "1"))
-    if ranks > 1 and stage not in RANKED:
-        raise ConfigError(f"fledge {stage}: runs as one process, not as {ranks} ranks; only {', '.join(RANKED)} do")
+    if ranks() > 1 and stage not in RANKED:
+        raise ConfigError(f"fledge {stage}: runs as one process, not as {ranks()} ranks; only {', '.join(RANKED)} do")
     assert out is not None
     out = out.expanduser()
     before = is_finished(out) and not redo

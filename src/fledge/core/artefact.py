@@ -29,7 +29,7 @@ from fledge.core.errors import ArtefactError
 MANIFEST = "manifest.json"
 DRAFT = "draft.json"
 Inputs = Mapping[str, Path | Sequence[Path]]
-_PACKAGES = ("fledge", "torch", "numpy", "tokenizers", "safetensors", "pyarrow", "duckdb", "fastwarc", "resiliparse")
+_PACKAGES = ("fledge", "torch", "numpy", "tokenizers", "safetensors", "pyarrow", "fastwarc", "resiliparse")
 
 
 @dataclass
@@ -258,7 +258,7 @@ def _require_match(out: Path, old: Mapping[str, Any], facts: Mapping[str, Any], 
         more = f"\n  ... and {len(found) - 12} more" if len(found) > 12 else ""
         raise ArtefactError(
             f"{out}: the {state} artefact here was made otherwise; nothing was changed.\n{shown}{more}\n"
-            f"Make it again with --redo {out.name}, or choose another name."
+            f"Make it again with --redo, or give another --out. In a recipe: --redo {out.name}, or another --name."
         )
 
 

@@ -11,6 +11,8 @@ import torch
 import torch.distributed as dist
 from torch import nn
 
+from fledge.core.machine import ranks
+
 
 @dataclass(frozen=True)
 class Mesh:
@@ -30,7 +32,7 @@ class Mesh:
 @contextmanager
 def open_mesh(device: str = "cpu") -> Iterator[Mesh]:
     """The process group that torchrun describes, else a mesh of one."""
-    world = int(os.environ.get("WORLD_SIZE", "1"))
+    world = ranks()
     if world == 1 or dist.is_initialized():
         yield Mesh(dist.get_rank(), dist.get_world_size(), device) if dist.is_initialized() else Mesh(device=device)
         return
