@@ -11,6 +11,7 @@ from fledge.train import head
 @pytest.fixture(autouse=True)
 def _small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(head, "CHUNK_ELEMENTS", 31 * 4)  # chunks of 4 rows
+    monkeypatch.setattr(head, "CHUNK_ROWS", 4)
 
 
 def problem(rows: int = 11) -> tuple[torch.Tensor, ...]:
@@ -92,3 +93,15 @@ def test_full_logits_are_never_built(monkeypatch: pytest.MonkeyPatch) -> None:
         with Largest() as largest:
             use().backward()
         assert largest.elements < rows * vocabulary / 10
+
+
+def test_gradient_of_a_sure_answer_in_bf16() -> None:
+    """Where the model is nearly sure, 1 - p must not be lost to the rounding of p."""
+    weight = torch.eye(4).to(torch.bfloat16).requires_grad_()
+    hidden = torch.tensor([[9.0, 0.0, 0.0, 0.0]], dtype=torch.bfloat16, requires_grad=True)
+    target = torch.tensor([0])
+    want = 1 - float(hidden.detach().double().softmax(-1)[0, 0])
+    for loss in (head.weighted_nll(hidden, weight, target, torch.ones(1))[0],
+                 -head.token_logp(hidden, weight, target, with_entropy=False)[0].sum()):  # fmt: skip
+        (got,) = torch.autograd.grad(loss, hidden)
+        assert float(got[0, 0]) == pytest.approx(-want, rel=0.01)

@@ -175,7 +175,7 @@ def _blocks(q: Tensor, k: Tensor, v: Tensor, group: BlockGroup, bias: Tensor) ->
         x.index_select(0, group.keys).view(count, width, kv, d).transpose(1, 2).reshape(count * kv, width, d)
         for x in (k, v)
     )
-    scores = torch.bmm(queries, keys.transpose(1, 2)).view(count, kv * repeat, size, width) + bias
+    scores = torch.bmm(queries, keys.transpose(1, 2)).view(count, kv * repeat, size, width).add_(bias)
     weights = scores.softmax(-1).view(count * kv, repeat * size, width)
     out = torch.bmm(weights, values).view(count, kv, repeat, size, d)
     return out.permute(0, 3, 1, 2, 4).reshape(count * size, heads, d).index_select(0, group.rows)

@@ -14,7 +14,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
+from torch.utils.checkpoint import checkpoint
 
+from fledge.model import passes
 from fledge.model.config import DecoderConfig
 
 
@@ -31,25 +33,33 @@ MANY = 512  # tokens from which on projections of one input are joined
 
 
 class _RmsNorm(torch.autograd.Function):
-    """By hand because autograd's passes over (N, h) add up: 17 against 27 ms, forward and backward, for 8,192 x 256
-    in bf16 on one core (torch's own rms_norm: 29)."""
+    """Keeps its input and 1/rms: the normalised rows are made again in the backward pass."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, eps: float) -> Tensor:
-        wide = x.float()
-        norm = torch.linalg.vector_norm(wide, dim=-1, keepdim=True)
-        scale = torch.rsqrt(norm.square() / x.shape[-1] + eps)
-        unit = (wide * scale).to(x.dtype)
-        ctx.save_for_backward(unit, scale, weight)
-        return unit * weight
+        out, scale = passes.rms_norm(x, weight, eps)
+        ctx.save_for_backward(x, weight, scale)
+        return out
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, g: Tensor) -> tuple[Tensor, Tensor, None]:
-        unit, scale, weight = ctx.saved_tensors
-        wide, inner = unit.float(), (g * weight).float()
-        along = torch.linalg.vecdot(inner, wide)[:, None] / unit.shape[-1]
-        return inner.addcmul_(wide, along, value=-1).mul_(scale).to(g.dtype), (g * unit).sum(0), None
+        d_x, rows = passes.rms_norm_backward(g, *ctx.saved_tensors)
+        return d_x, rows.sum(0), None
+
+
+class _Gate(torch.autograd.Function):
+    """silu(gate) * up of both beside each other, (N, 2i) -> (N, i). Keeps nothing but its input."""
+
+    @staticmethod
+    def forward(ctx: Any, both: Tensor) -> Tensor:
+        ctx.save_for_backward(both)
+        return passes.gate(both)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, g: Tensor) -> Tensor:
+        return passes.gate_backward(g, *ctx.saved_tensors)
 
 
 class RMSNorm(nn.Module):
@@ -65,17 +75,17 @@ class RMSNorm(nn.Module):
         return out
 
 
-def together(x: Tensor, *layers: nn.Linear) -> tuple[Tensor, ...]:
-    """Several linear layers of one input x (N, h) as one product -> (N, out) each.
+def together(x: Tensor, *layers: nn.Linear) -> Tensor:
+    """Several linear layers of one input x (N, h), their results beside each other: (N, sum of out).
 
     Joining the weights costs a copy of them, which pays when there are many tokens: one product instead of two or
     three in each direction, and no sums of the input's gradients.
     """
     if len(x) < MANY:
-        return tuple(layer(x) for layer in layers)
+        return torch.cat([layer(x) for layer in layers], -1)
     weight = torch.cat([layer.weight for layer in layers])
     bias = torch.cat([layer.bias for layer in layers]) if layers[0].bias is not None else None
-    return F.linear(x, weight, bias).split([layer.out_features for layer in layers], -1)
+    return F.linear(x, weight, bias)
 
 
 class SelfAttention(nn.Module):
@@ -89,8 +99,9 @@ class SelfAttention(nn.Module):
         self.o_proj = nn.Linear(self.heads * d, h, bias=False)
 
     def forward(self, x: Tensor, layer: int, attend: Attend) -> Tensor:
-        parts = [y.view(len(x), -1, self.head_dim) for y in together(x, self.q_proj, self.k_proj, self.v_proj)]
-        out: Tensor = self.o_proj(attend(layer, *parts).flatten(1))
+        joined = together(x, self.q_proj, self.k_proj, self.v_proj).view(len(x), -1, self.head_dim)
+        q, k, v = joined.split([self.heads, self.key_heads, self.key_heads], 1)
+        out: Tensor = self.o_proj(attend(layer, q, k, v).flatten(1))
         return out
 
 
@@ -103,8 +114,7 @@ class FeedForward(nn.Module):
         self.down_proj = nn.Linear(i, h, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        gate, up = together(x, self.gate_proj, self.up_proj)
-        out: Tensor = self.down_proj(F.silu(gate) * up)
+        out: Tensor = self.down_proj(_Gate.apply(together(x, self.gate_proj, self.up_proj)))
         return out
 
 
@@ -127,11 +137,15 @@ class Trunk(nn.Module):
         self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size)
         self.layers = nn.ModuleList(Block(config) for _ in range(config.num_hidden_layers))
         self.norm = RMSNorm(config.hidden_size, config.rms_norm_eps)
+        self.recompute = False  # keep only what goes into a block, and run it again in the backward pass
 
     def forward(self, tokens: Tensor, attend: Attend) -> Tensor:
         x = self.embed_tokens(tokens)
         for index, block in enumerate(self.layers):
-            x = block(x, index, attend)
+            if self.recompute and torch.is_grad_enabled():
+                x = checkpoint(block, x, index, attend, use_reentrant=False, preserve_rng_state=False)
+            else:
+                x = block(x, index, attend)
         out: Tensor = self.norm(x)
         return out
 

@@ -8,6 +8,8 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from fledge.model.passes import rotate_pairs
+
 
 class Rotary:
     """Turns pairs (i, i + d/2) of a head by position x theta^(-2i/d). Angles in float32, results in the given dtype."""
@@ -31,13 +33,13 @@ class _Rotate(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
         ctx.save_for_backward(cos, sin)
-        return torch.addcmul(x * cos, torch.roll(x, x.shape[-1] // 2, -1), sin)
+        return rotate_pairs(x, cos, sin)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, g: Tensor) -> tuple[Tensor, None, None]:
         cos, sin = ctx.saved_tensors
-        return torch.addcmul(g * cos, torch.roll(g, g.shape[-1] // 2, -1), sin, value=-1), None, None
+        return rotate_pairs(g, cos, -sin), None, None
 
 
 def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:

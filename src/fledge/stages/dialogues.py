@@ -201,7 +201,7 @@ class WithReplay:
         if not bool(flag.any()):
             return terms
         weight = flag * batch.weight
-        logp, _ = outputs.logp()
+        logp = outputs.logp()
         total = -(logp * weight).sum()
         terms.sums["replay"] = total
         terms.metrics["replay_nll"] = (total.detach(), float(weight.sum()))

@@ -84,7 +84,7 @@ class Dpo:
 
     def terms(self, batch: PackedBatch, outputs: Outputs, module: str) -> Terms:
         chosen, rejected = (torch.nonzero(batch.value("side") == side)[:, 0] for side in (1.0, -1.0))
-        logp, _ = outputs.logp()
+        logp = outputs.logp()
         policy, reference = batch.segment_sum(logp), batch.segment_sum(batch.column("reference"))
         lengths = batch.segment_sum(torch.ones_like(logp)).clamp(min=1)
         gain = policy - reference

@@ -132,7 +132,7 @@ class Grpo:
         share = batch.value("share")[batch.segment]  # (M,) 0 for what is not an answer of a group
         answers = (share > 0).float()
         count = float(answers.sum())
-        logp, entropy = outputs.logp(self.temperature)
+        logp, entropy = outputs.logp_and_entropy(self.temperature)
         # One update a rollout: the ratio is 1 by construction, whatever the engine's rounding
         old = logp.detach() if self.on_policy else batch.column("old")
         advantage = batch.value("advantage")[batch.segment]

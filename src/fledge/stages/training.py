@@ -17,12 +17,15 @@ from fledge.core.errors import ArtefactError, ConfigError, DataError
 from fledge.core.machine import compute_dtype, machine
 from fledge.model.decoder import Decoder
 from fledge.model.hf import load_decoder, save_decoder
+from fledge.model.passes import compile_passes
 from fledge.tokenizer.tokenizer import Tokenizer
 from fledge.train.loop import Loop, LoopConfig, Probe, Source
 from fledge.train.mesh import Mesh, barrier, open_mesh, sum_over_ranks
 from fledge.train.objective import Objective
 from fledge.train.optimizer import OptimizerConfig
 from fledge.train.trainee import Trainee
+
+WORTH_COMPILING = 200_000_000  # steps x parameters: 40 steps of 5M parameters take about as long as compiling
 
 
 class TrainingConfig(core_config.Config):
@@ -33,6 +36,15 @@ class TrainingConfig(core_config.Config):
     dtype: Literal["auto", "float32", "bfloat16"] = Field(
         default="auto",
         description="what products are computed in; auto: bf16 where the machine has instructions for it",
+    )
+    compile: Literal["auto", "on", "off"] = Field(
+        default="auto",
+        description="compile the passes between products; auto: where there is a C++ compiler and the run is long "
+        "enough to pay for it (half a minute the first time)",
+    )
+    recompute: bool = Field(
+        default=False,
+        description="keep only the input of each block and run it again in the backward pass: memory for time",
     )
     seed: int = 0
 
@@ -104,9 +116,10 @@ def train(
             "give fewer, or a share of the steps below 1"
         )
     torch.manual_seed(config.seed)
+    compiled = set_passes(config.compile, steps * decoder.config.parameters)
     dtype = compute_dtype(config.dtype)
     parameters = decoder.config.parameters
-    policy = Trainee(decoder, config.optimizer, dtype, mesh)
+    policy = Trainee(decoder, config.optimizer, dtype, mesh, config.recompute)
     loop = Loop(config.loop, {"policy": policy}, source, objective, steps, work.folder, title, mesh, probe)
     summary = loop.run()
     state = policy.full_state()
@@ -117,7 +130,18 @@ def train(
         write_model(final, tokenizer, work.folder, chat)
     work.transient.add("snapshots")
     barrier(mesh)
-    work.metrics |= {"parameters": parameters, "steps": steps, "dtype": str(dtype).removeprefix("torch."), **summary}
+    work.metrics |= {"parameters": parameters, "steps": steps, "dtype": str(dtype).removeprefix("torch."),
+                     "compiled": compiled, **summary}  # fmt: skip
+
+
+def set_passes(choice: str, work: int) -> bool:
+    """Compile the passes or not, for a run of ``work`` steps x parameters. From the configuration alone: a run that
+    goes on must compute as it did before. Raises ConfigError for ``on`` where it cannot be."""
+    wanted = choice == "on" or (choice == "auto" and work >= WORTH_COMPILING)
+    why = compile_passes(wanted)
+    if why and choice == "on":
+        raise ConfigError(f"compile=on: {why}; install one, or leave compile=auto")
+    return wanted and not why
 
 
 def write_model(decoder: Decoder, tokenizer: Tokenizer, folder: Path, chat: bool) -> None:

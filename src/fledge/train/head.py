@@ -15,12 +15,14 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from fledge.core.shapes import round_up
+from fledge.model import passes
 
 CHUNK_ELEMENTS = 1 << 22  # logits held at once: 16 MiB in float32
+CHUNK_ROWS = 256  # but never fewer rows, or the sums of the weight's gradient cost more than the products
 
 
 def _chunk(rows: int, vocabulary: int) -> int:
-    return max(1, min(rows, CHUNK_ELEMENTS // vocabulary)) if rows else 1
+    return max(1, min(rows, max(CHUNK_ROWS, CHUNK_ELEMENTS // vocabulary))) if rows else 1
 
 
 def _fill(*columns: Tensor) -> list[Tensor]:
@@ -31,43 +33,50 @@ def _fill(*columns: Tensor) -> list[Tensor]:
 
 class _TokenLogp(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, hidden: Tensor, weight: Tensor, targets: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
+    def forward(
+        ctx: Any, hidden: Tensor, weight: Tensor, targets: Tensor, sharpness: float, with_entropy: bool
+    ) -> tuple[Tensor, Tensor]:
         rows, step = len(targets), _chunk(len(targets), len(weight))
         logp = hidden.new_empty(rows, dtype=torch.float32)
-        entropy, lse = torch.empty_like(logp), torch.empty_like(logp)
+        entropy, lse = torch.zeros_like(logp), torch.empty_like(logp)
         for a in range(0, rows, step):
             part = slice(a, a + step)
-            logits = F.linear(hidden[part], weight).float().div_(temperature)
-            norm = logits.logsumexp(-1)
-            lse[part] = norm
-            logp[part] = logits.gather(1, targets[part, None])[:, 0] - norm
-            log_shares = logits.sub_(norm[:, None])
-            entropy[part] = -(log_shares.exp() * log_shares).sum(-1)
-        ctx.save_for_backward(hidden, weight, targets, lse, entropy)
-        ctx.temperature = temperature
+            logits = F.linear(hidden[part], weight)
+            lse[part] = passes.normalisers(logits, sharpness)
+            logp[part] = logits.gather(1, targets[part, None])[:, 0].float() * sharpness - lse[part]
+            if with_entropy:
+                entropy[part] = passes.entropies(logits, sharpness, lse[part])
+        ctx.save_for_backward(hidden, weight, targets, lse, logp, entropy)
+        ctx.sharpness = sharpness
+        if not with_entropy:
+            ctx.mark_non_differentiable(entropy)
         return logp, entropy
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, g_logp: Tensor, g_entropy: Tensor) -> tuple[Tensor, Tensor, None, None]:
-        hidden, weight, targets, lse, entropy = ctx.saved_tensors
+    def backward(ctx: Any, g_logp: Tensor, g_entropy: Tensor) -> tuple[Tensor, Tensor, None, None, None]:
+        hidden, weight, targets, lse, logp, entropy = ctx.saved_tensors
         rows, step = len(targets), _chunk(len(targets), len(weight))
         d_hidden = torch.empty_like(hidden)
         d_weight = torch.zeros(weight.shape, dtype=torch.float32, device=weight.device)
+        # d logp_t / d z = onehot(t) - p ;  d H / d z = -p (log p + H) ;  z = sharpness * logits
+        on_shares, on_entropy = -g_logp * ctx.sharpness, -g_entropy * ctx.sharpness
         with_entropy = bool(g_entropy.any())
         for a in range(0, rows, step):
             part = slice(a, a + step)
-            log_shares = F.linear(hidden[part], weight).float().div_(ctx.temperature).sub_(lse[part, None])
-            shares = log_shares.exp()
-            # d logp_t / d z = onehot(t) - p ;  d H / d z = -p (log p + H)
-            g = shares * -g_logp[part, None]
-            g[torch.arange(len(g), device=g.device), targets[part]] += g_logp[part]
+            logits = F.linear(hidden[part], weight)
+            args = (logits, ctx.sharpness, lse[part], on_shares[part])
             if with_entropy:
-                g -= shares * (log_shares + entropy[part, None]) * g_entropy[part, None]
-            g = g.div_(ctx.temperature).to(hidden.dtype)
+                g = passes.shares_and_entropy(*args, entropy[part], on_entropy[part])
+            else:
+                g = passes.shares(*args)
+            # the target's own entry from its log-probability: near 1, a share in bf16 leaves nothing of 1 - share
+            chance = logp[part].exp()
+            own = g_logp[part] * (1 - chance) - g_entropy[part] * chance * (logp[part] + entropy[part])
+            _set_at(g, targets[part], own * ctx.sharpness)
             torch.mm(g, weight, out=d_hidden[part])
             d_weight += g.T @ hidden[part]
-        return d_hidden, d_weight.to(weight.dtype), None, None
+        return d_hidden, d_weight.to(weight.dtype), None, None, None
 
 
 class _WeightedNll(torch.autograd.Function):
@@ -81,18 +90,11 @@ class _WeightedNll(torch.autograd.Function):
         d_weight = torch.zeros(weight.shape, dtype=torch.float32, device=weight.device)
         for a in range(0, rows, step):
             part = slice(a, a + step)
-            # In place and by hand: a logsumexp and a softmax beside it would pass over the logits twice as often
-            logits = F.linear(hidden[part], weight).float()
-            index = torch.arange(len(logits), device=logits.device)
-            top = logits.amax(-1, keepdim=True)
-            shifted = logits.sub_(top)
-            chosen = shifted[index, targets[part]]
-            shares = shifted.exp_()
-            total = shares.sum(-1)
-            logp[part] = chosen - total.log()
-            g = shares.mul_((token_weight[part] / total)[:, None])
-            g[index, targets[part]] -= token_weight[part]
-            g = g.to(hidden.dtype)
+            logits = F.linear(hidden[part], weight)
+            lse = passes.normalisers(logits, 1.0)
+            logp[part] = logits.gather(1, targets[part, None])[:, 0].float() - lse
+            g = passes.shares(logits, 1.0, lse, token_weight[part])
+            _set_at(g, targets[part], (logp[part].exp() - 1) * token_weight[part])
             torch.mm(g, weight, out=d_hidden[part])
             d_weight += g.T @ hidden[part]
         ctx.save_for_backward(d_hidden, d_weight)
@@ -107,12 +109,19 @@ class _WeightedNll(torch.autograd.Function):
         return d_hidden * g.to(d_hidden.dtype), (d_weight * g).to(ctx.dtype), None, None
 
 
-def token_logp(hidden: Tensor, weight: Tensor, targets: Tensor, temperature: float = 1.0) -> tuple[Tensor, Tensor]:
+def _set_at(rows: Tensor, columns: Tensor, values: Tensor) -> None:
+    """rows[i, columns[i]] = values[i]"""
+    rows[torch.arange(len(rows), device=rows.device), columns] = values.to(rows.dtype)
+
+
+def token_logp(
+    hidden: Tensor, weight: Tensor, targets: Tensor, temperature: float = 1.0, with_entropy: bool = True
+) -> tuple[Tensor, Tensor]:
     """hidden (M, h), weight (V, h), targets (M,) -> log-probability and entropy of softmax(logits / temperature),
-    both (M,) float32, both differentiable."""
+    both (M,) float32, both differentiable. Without entropy, which is a pass over all logits, zeros are in its place."""
     rows = len(targets)
     hidden, targets = _fill(hidden, targets)
-    logp, entropy = _TokenLogp.apply(hidden, weight, targets, temperature)
+    logp, entropy = _TokenLogp.apply(hidden, weight, targets, 1.0 / temperature, with_entropy)
     return logp[:rows], entropy[:rows]
 
 

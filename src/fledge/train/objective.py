@@ -29,17 +29,26 @@ class Outputs:
         self.batch, self.weight = batch, weight
         self.states = hidden.index_select(0, batch.source)  # (M, h)
         self._known: dict[float, tuple[Tensor, Tensor]] = {}  # several terms may ask for the same
+        self._logp: dict[float, Tensor] = {}
 
-    def logp(self, temperature: float = 1.0) -> tuple[Tensor, Tensor]:
-        """Log-probability of each trained token and entropy of its distribution, (M,) each."""
+    def logp(self, temperature: float = 1.0) -> Tensor:
+        """Log-probability of each trained token, (M,)."""
+        if temperature not in self._logp:
+            targets = self.batch.targets
+            self._logp[temperature] = token_logp(self.states, self.weight, targets, temperature, with_entropy=False)[0]
+        return self._logp[temperature]
+
+    def logp_and_entropy(self, temperature: float = 1.0) -> tuple[Tensor, Tensor]:
+        """Beside it the entropy of the distribution that each token was drawn from: another pass over all logits."""
         if temperature not in self._known:
             self._known[temperature] = token_logp(self.states, self.weight, self.batch.targets, temperature)
+            self._logp[temperature] = self._known[temperature][0]
         return self._known[temperature]
 
     def weighted_nll(self, token_weight: Tensor) -> tuple[Tensor, Tensor]:
         """Sum of -logp·weight with its gradient made on the way, and logp (M,) without gradient."""
         if not torch.is_grad_enabled():
-            logp, _ = token_logp(self.states, self.weight, self.batch.targets)
+            logp = self.logp()
             return -(logp * token_weight).sum(), logp
         return weighted_nll(self.states, self.weight, self.batch.targets, token_weight)
 

@@ -31,7 +31,7 @@ def reference_logp(
     for part in cut(examples, micro_tokens):
         batch = pack(part, device)
         hidden = frozen(batch.tokens, PackedAttention(batch.plan, rotary, dtype))
-        logp, _ = Outputs(hidden, frozen.output_weight, batch).logp(temperature)
+        logp = Outputs(hidden, frozen.output_weight, batch).logp(temperature)
         values.append(logp.float().cpu().numpy())
         if on_progress is not None:
             on_progress(len(part))

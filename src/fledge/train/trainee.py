@@ -25,9 +25,11 @@ from fledge.train.schedule import factor
 
 class Trainee:
     def __init__(
-        self, decoder: Decoder, optimizer: OptimizerConfig, dtype: torch.dtype = torch.float32, mesh: Mesh | None = None
-    ) -> None:
-        """Takes the decoder over. ``dtype`` is what products are computed in."""
+        self, decoder: Decoder, optimizer: OptimizerConfig, dtype: torch.dtype = torch.float32,
+        mesh: Mesh | None = None, recompute: bool = False,
+    ) -> None:  # fmt: skip
+        """Takes the decoder over. ``dtype`` is what products are computed in; ``recompute`` makes the activations of
+        a block again in the backward pass instead of keeping them."""
         self.mesh = mesh or Mesh()
         self.config = optimizer
         self.dtype = dtype
@@ -38,6 +40,7 @@ class Trainee:
             shard(self.decoder, self.mesh, dtype)
         elif dtype != torch.float32:
             self.copy = copy.deepcopy(self.decoder).to(dtype)
+        self.compute.model.recompute = recompute
         self.optimizers = make_optimizers(self.decoder, optimizer, self.mesh.sharded)
         self.refresh()
 
@@ -108,7 +111,7 @@ class Trainee:
         captured: list[Tensor] = []
 
         def head(hidden: Tensor, weight: Tensor) -> Tensor:
-            captured.append(Outputs(hidden, weight, batch).logp(temperature)[0])
+            captured.append(Outputs(hidden, weight, batch).logp(temperature))
             return captured[0]
 
         self.compute(batch.tokens, PackedAttention(batch.plan, self.rotary, self.dtype), head)
