@@ -59,7 +59,8 @@ def test_compiled_as_plain(name: str, dtype: torch.dtype) -> None:
         given = arguments(name, rows, dtype)
         got, want = one_pass(*given), one_pass.plain(*given)
         for a, b in zip(_tuple(got), _tuple(want), strict=True):
-            assert a.dtype == b.dtype and a.shape == b.shape
+            assert a.dtype == b.dtype
+            assert a.shape == b.shape
             scale = float(b.float().abs().max())
             torch.testing.assert_close(a.float(), b.float(), rtol=0, atol=scale * (1e-6 if dtype.is_floating_point and
                                        dtype == torch.float32 else 2e-2))  # fmt: skip
