@@ -8,55 +8,27 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from fledge.core.errors import ConfigError, DataError
-from fledge.generate.cache import Cache, StepAttention, cache_dtype, prefill
+from fledge.generate.cache import prefill
+from fledge.generate.cohort import Cohort, Completion, Group, Request
 from fledge.generate.defaults import chat_sampling, stop_tokens
 from fledge.generate.loaded import LoadedModel
-from fledge.generate.sampling import Rules, Sampling, draw, uniforms
+from fledge.generate.step import Step
+from fledge.generate.weights import compute_copy, turns
 from fledge.model.decoder import Decoder
 from fledge.model.rotary import Rotary
 
 if TYPE_CHECKING:
     from fledge.tokenizer.tokenizer import Tokenizer
 
+__all__ = ["Completion", "Engine", "Request"]
+
 COHORTS = 4  # more at once cost more small operations than their rows are worth
-
-
-@dataclass(frozen=True)
-class Request:
-    """``n`` samples for one prompt. Sample i draws from stream (sampling.seed, first + i).
-
-    ``stop_ids`` None means the tokenizer's end of turn and end of text.
-    """
-
-    prompt: Sequence[int]
-    n: int = 1
-    sampling: Sampling = field(default_factory=lambda: Sampling())
-    stop_ids: Sequence[int] | None = None
-    first: int = 0
-
-
-@dataclass(frozen=True)
-class Completion:
-    """``tokens`` hold the stop token, if there is one; both log-probabilities are per token, in nats (see Drawn)."""
-
-    tokens: list[int]
-    logp: list[float]
-    model_logp: list[float]
-    reason: Literal["stop", "length"]
-
-    @property
-    def content(self) -> list[int]:
-        """The tokens without the stop token."""
-        return self.tokens[:-1] if self.reason == "stop" else self.tokens
 
 
 class Engine:
@@ -103,49 +75,66 @@ class Engine:
                         results[request][sample] = completion
         return results  # type: ignore[return-value]  # every place is filled when the steps are over
 
-    @torch.no_grad()
+    @torch.inference_mode()
     def _steps(self, requests: Sequence[Request]) -> Iterator[tuple[int, list[Cohort]]]:
-        """One decoding step at a time: (rows that finished in it, all cohorts; those without live rows leave next)."""
-        config = self.decoder.config
+        """One decoding step at a time: (rows that ended in it, all cohorts; those without live rows leave next)."""
         limits = [self._check(i, request) for i, request in enumerate(requests)]
         if not requests:
             return
+        config, device = self.decoder.config, self.decoder.output_weight.device
         rotary = Rotary(config.head_dim, config.rope_theta)
-        weight = self.decoder.output_weight
-        # A finished row stays until its cohort is compacted, and its position goes on: it may pass the context.
-        longest = max(len(r.prompt) for r in requests) + max(limits)
-        tables = rotary.tables(torch.arange(longest, device=weight.device), weight.dtype)
-        queue = deque(
-            _Group(i, requests[i], first, min(self.max_rows, requests[i].n - first), limits[i])
-            for i in sorted(range(len(requests)), key=lambda i: len(requests[i].prompt))
-            for first in range(0, requests[i].n, self.max_rows)
-        )
+        # A row that has ended stays until its cohort is compacted, and its position goes on: it may pass the context.
+        table = turns(rotary, max(len(r.prompt) for r in requests) + max(limits), device)
+        step = Step(config, compute_copy(self.decoder), table)
+        queue = deque(self._groups(requests, limits))
         cohorts: list[Cohort] = []
         while queue or cohorts:
             free = self.max_rows - sum(cohort.live for cohort in cohorts)
             due = len(cohorts) < COHORTS and 2 * free >= self.max_rows
             if queue and (not cohorts or due) and (groups := self._admit(queue, cohorts, free)):
-                cohort = Cohort(self, groups)
-                hidden = prefill(self.decoder, cohort.cache, rotary, [g.request.prompt for g in groups], self.chunk)
-                logits = F.linear(hidden, weight).float()
-                finished = cohort.take(logits[cohort.cache.prompt_of])
+                cohort = Cohort(self.decoder, groups)
+                prompts = [g.request.prompt for g in groups]
+                hidden = prefill(self.decoder, cohort.cache, rotary, table, prompts, self.chunk)
+                ended = self._take([cohort], *step.logits(hidden[cohort.cache.prompt_of], self._usable))
                 cohorts.append(cohort)
             else:
-                tokens = torch.cat([cohort.tokens for cohort in cohorts])
-                hidden = self.decoder(tokens, StepAttention([cohort.cache for cohort in cohorts], tables))
-                logits = F.linear(hidden, weight).float()
-                finished = 0
-                for cohort, part in zip(cohorts, logits.split([len(c.tokens) for c in cohorts]), strict=True):
-                    cohort.cache.used += 1
-                    finished += cohort.take(part)
-            yield finished, cohorts
+                tokens = torch.cat([c.tokens for c in cohorts]) if len(cohorts) > 1 else cohorts[0].tokens
+                hidden = step(tokens, [cohort.cache for cohort in cohorts])
+                ended = self._take(cohorts, *step.logits(hidden, self._usable))
+            yield ended, cohorts
             cohorts = [cohort for cohort in cohorts if cohort.live]
             for cohort in cohorts:
                 cohort.compact()
 
-    def _admit(self, queue: deque[_Group], cohorts: list[Cohort], free: int) -> list[_Group]:
+    def _groups(self, requests: Sequence[Request], limits: list[int]) -> Iterator[Group]:
+        """The samples of the requests, shortest prompts first, in parts of at most ``max_rows``."""
+        for i in sorted(range(len(requests)), key=lambda i: len(requests[i].prompt)):
+            request = requests[i]
+            stops = frozenset(self.default_stops() if request.stop_ids is None else request.stop_ids)
+            for first in range(0, request.n, self.max_rows):
+                yield Group(i, request, first, min(self.max_rows, request.n - first), limits[i], stops)
+
+    @staticmethod
+    def _take(cohorts: list[Cohort], logits: Tensor, rest: Tensor | None) -> int:
+        """Each cohort draws from its rows of the logits. -> how many rows have ended"""
+        if len(cohorts) == 1:
+            return cohorts[0].take(logits, rest)
+        ended = start = 0
+        for cohort in cohorts:
+            rows = slice(start, start + len(cohort.ids))
+            ended += cohort.take(logits[rows], rest[rows] if rest is not None else None)
+            start = rows.stop
+        return ended
+
+    @property
+    def _usable(self) -> int:
+        """Rows of the vocabulary that have a token."""
+        size = self.decoder.config.vocab_size
+        return min(size, self.tokenizer.vocab_size) if self.tokenizer is not None else size
+
+    def _admit(self, queue: deque[Group], cohorts: list[Cohort], free: int) -> list[Group]:
         """Groups from the head of the queue that fit: at least one where nothing else is running."""
-        groups: list[_Group] = []
+        groups: list[Group] = []
         held = sum(cohort.cache.size for cohort in cohorts)
         rows = width = new = 0
         while queue:
@@ -207,10 +196,10 @@ class Engine:
         from fledge.tokenizer.tokenizer import StreamDecoder
 
         decoder = StreamDecoder(self._tokenizer())
-        for step, (_, cohorts) in enumerate(self._steps([request])):
-            cohort = cohorts[0]
-            token = int(cohort.output[0, step])
-            if token in cohort.stop_ids(0):
+        stops = self.default_stops() if request.stop_ids is None else request.stop_ids
+        for _, (cohort,) in self._steps([request]):
+            token = int(cohort.tokens[0])
+            if token in stops:
                 break
             if piece := decoder.push(token):
                 yield piece
@@ -225,102 +214,3 @@ class Engine:
     def default_stops(self) -> tuple[int, ...]:
         """The stop ids of requests that name none."""
         return () if self.tokenizer is None else stop_tokens({}, self.tokenizer)
-
-
-@dataclass(frozen=True)
-class _Group:
-    """``n`` samples of a request from sample ``first`` on, with up to ``limit`` tokens each."""
-
-    index: int
-    request: Request
-    first: int
-    n: int
-    limit: int
-
-
-class Cohort:
-    """Rows that were admitted together. Buffers are by row as admitted; ``ids`` says where the current rows are."""
-
-    def __init__(self, engine: Engine, groups: list[_Group]) -> None:
-        weight = engine.decoder.output_weight
-        device = weight.device
-        self.groups = groups
-        self.origin = [(g, s) for g in groups for s in range(g.first, g.first + g.n)]
-        rows, new = len(self.origin), max(g.limit for g in groups)
-        prompt_of = [p for p, g in enumerate(groups) for _ in range(g.n)]
-        lengths = [len(g.request.prompt) for g in groups]
-        self.cache = Cache(engine.decoder.config, lengths, prompt_of, new, cache_dtype(weight), device)
-        self.output = torch.zeros(rows, new, dtype=torch.int64, device=device)
-        self.logp = torch.zeros(rows, new, device=device)
-        self.model_logp = torch.zeros(rows, new, device=device)
-        self.length = torch.zeros(rows, dtype=torch.int64, device=device)
-        self.stopped = torch.zeros(rows, dtype=torch.bool, device=device)
-        self.step, self.live = 0, rows
-        # of the current rows
-        self.ids = torch.arange(rows, device=device)
-        self.tokens = self.ids
-        self.alive = torch.ones(rows, dtype=torch.bool, device=device)
-        self.limit = torch.tensor([g.limit for g, _ in self.origin], device=device)
-        self.rules = Rules.of([g.request.sampling for g, _ in self.origin], device)
-        self._stops = [tuple(_or(g.request.stop_ids, engine.default_stops())) for g in groups]
-        most = max(1, *(len(s) for s in self._stops)) if self._stops else 1
-        table = [[*self._stops[p], *[-1] * (most - len(self._stops[p]))] for p in prompt_of]
-        self.stops = torch.tensor(table, dtype=torch.int64, device=device)
-        self.uniform = torch.zeros(rows, new, device=device)
-        if not self.rules.all_greedy:
-            streams = [uniforms(g.request.sampling.seed, g.request.first + s, g.limit) for g, s in self.origin]
-            self.uniform = torch.from_numpy(np.stack([np.pad(u, (0, new - len(u))) for u in streams])).to(device)
-        size = engine.decoder.config.vocab_size
-        self.usable = engine.tokenizer.vocab_size if engine.tokenizer is not None else size
-        self.seen: Tensor | None = None
-        if self.rules.any_penalty:
-            self.seen = torch.zeros(rows, size, dtype=torch.bool, device=device)
-            for row, (g, _) in enumerate(self.origin):
-                self.seen[row, torch.tensor(list(g.request.prompt), device=device)] = True
-
-    def take(self, logits: Tensor) -> int:
-        """Draw a token for each current row from its logits (R, V). -> how many rows have finished with it."""
-        drawn = draw(logits, self.rules, self.uniform[self.ids, self.step], self.seen, self.usable)
-        self.tokens = drawn.tokens
-        self.output[self.ids, self.step] = drawn.tokens
-        self.logp[self.ids, self.step] = drawn.logp
-        self.model_logp[self.ids, self.step] = drawn.model_logp
-        if self.seen is not None:
-            self.seen[torch.arange(len(self.ids), device=self.ids.device), drawn.tokens] = True
-        self.step += 1
-        stop = (drawn.tokens[:, None] == self.stops).any(1)
-        done = self.alive & (stop | (self.limit <= self.step))
-        finished = int(done.sum())  # the one wait for the device in a step
-        if finished:
-            rows = self.ids[done]
-            self.length[rows] = self.step
-            self.stopped[rows] = stop[done]
-            self.alive &= ~done
-            self.live -= finished
-        return finished
-
-    def compact(self) -> None:
-        """Drop finished rows, once they are an eighth of all."""
-        rows = len(self.ids)
-        if 8 * (rows - self.live) < rows:
-            return
-        order = self.cache.keep(self.alive.nonzero()[:, 0])
-        self.ids, self.tokens, self.alive = self.ids[order], self.tokens[order], self.alive[order]
-        self.limit, self.stops, self.rules = self.limit[order], self.stops[order], self.rules.select(order)
-        self.seen = self.seen[order] if self.seen is not None else None
-
-    def stop_ids(self, group: int) -> tuple[int, ...]:
-        return self._stops[group]
-
-    def completions(self) -> Iterator[tuple[int, int, Completion]]:
-        """(request, sample, completion) of every row, when all have finished."""
-        lengths, stopped = self.length.tolist(), self.stopped.tolist()
-        columns = self.output.tolist(), self.logp.tolist(), self.model_logp.tolist()
-        for row, (group, sample) in enumerate(self.origin):
-            tokens, logp, model_logp = (column[row][: lengths[row]] for column in columns)
-            reason: Literal["stop", "length"] = "stop" if stopped[row] else "length"
-            yield group.index, sample, Completion(tokens, logp, model_logp, reason)
-
-
-def _or(value: Any, default: Any) -> Any:
-    return default if value is None else value

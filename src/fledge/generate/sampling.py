@@ -12,12 +12,14 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor
 
 from fledge.core.config import Config
 
 NEGATIVE = float("-inf")
+_BLOCK = 128  # shares whose sum is looked at before they are
 _TRY = 256  # candidates looked at before the whole vocabulary is sorted for top-p
 
 
@@ -82,52 +84,65 @@ class Drawn(NamedTuple):
     model_logp: Tensor  # (R,) log-softmax of logits / temperature (temperature 1 if greedy): what a trainer computes
 
 
-def draw(logits: Tensor, rules: Rules, uniform: Tensor, seen: Tensor | None = None, usable: int | None = None) -> Drawn:
-    """logits (R, V) float32, uniform (R,) in [0, 1), seen (R, V) bool where any row has a penalty -> one token a row.
+def draw(
+    logits: Tensor, rules: Rules, uniform: Tensor, seen: Tensor | None = None, rest: Tensor | None = None
+) -> Drawn:
+    """logits (R, V) float32, uniform (R,) in [0, 1), seen (R, >= V) bool where any row has a penalty -> a token a row.
 
-    Rows of the vocabulary from ``usable`` on have no token: they are never drawn, but count in ``model_logp``, because
-    they count in training.
+    ``rest`` (R, W) are the logits of vocabulary rows that have no token: they are never drawn, but count in
+    ``model_logp``, because they count in training.
     """
     scaled = logits / rules.temperature if rules.any_temperature else logits
-    normaliser = scaled.logsumexp(-1, keepdim=True)
     choice = scaled
     if rules.any_penalty:
         assert seen is not None, "a repetition penalty needs the tokens seen so far"
-        choice = penalise(logits, seen, rules.penalty) / rules.temperature
-    if usable is not None and usable < logits.shape[1]:
-        choice = choice[:, :usable]
+        choice = penalise(logits, seen[:, : logits.shape[1]], rules.penalty) / rules.temperature
+    # One pass over the vocabulary serves the draw and both log-probabilities. A share of what was drawn is never so
+    # small that its logarithm suffers.
+    shares = choice.softmax(-1)
     if rules.all_greedy:
-        tokens, logp = choice.argmax(-1), None
-    elif rules.any_filtered:
-        tokens, logp = _draw_filtered(choice, rules, uniform)
-        if not rules.all_filtered:
-            plain_tokens, plain_logp = _draw_plain(choice, uniform)
-            tokens = torch.where(rules.filtered, tokens, plain_tokens)
-            logp = torch.where(rules.filtered, logp, plain_logp)
-    elif choice is scaled:
-        tokens, logp = _draw_plain(choice, uniform, normaliser)
+        tokens = choice.argmax(-1)
+        logp = torch.zeros_like(uniform)
     else:
-        tokens, logp = _draw_plain(choice, uniform)
-    if logp is None:
-        logp = torch.zeros_like(normaliser[:, 0])
-    elif rules.any_greedy:
-        tokens = torch.where(rules.greedy, choice.argmax(-1), tokens)
-        logp = logp.masked_fill(rules.greedy, 0.0)
-    model_logp = (scaled.gather(1, tokens[:, None]) - normaliser)[:, 0]
-    return Drawn(tokens, logp, model_logp)
+        tokens, logp = _sample(choice, shares, rules, uniform)
+        if rules.any_greedy:
+            tokens = torch.where(rules.greedy, choice.argmax(-1), tokens)
+            logp = logp.masked_fill(rules.greedy, 0.0)
+    return Drawn(tokens, logp, _model_logp(scaled, None if rules.any_penalty else shares, tokens, rules, rest))
+
+
+def _model_logp(scaled: Tensor, shares: Tensor | None, tokens: Tensor, rules: Rules, rest: Tensor | None) -> Tensor:
+    """(R,) log-softmax of logits / temperature at the tokens; ``shares`` is their softmax where it is at hand."""
+    if shares is not None:
+        logp = _at(shares, tokens).log_()
+    else:
+        logp = _at(scaled, tokens) - scaled.logsumexp(-1)
+    if rest is None:
+        return logp
+    beyond = (rest / rules.temperature).logsumexp(-1)
+    return logp - F.softplus(beyond - _at(scaled, tokens) + logp)  # log(Z / (Z + Z beyond))
+
+
+def _sample(choice: Tensor, shares: Tensor, rules: Rules, uniform: Tensor) -> tuple[Tensor, Tensor]:
+    """-> tokens (R,) and their log-probabilities under what they were drawn from (R,)"""
+    if rules.any_filtered:
+        tokens, logp = _draw_filtered(choice, rules, uniform)
+        if rules.all_filtered:
+            return tokens, logp
+    plain = invert(shares, uniform)
+    plain_logp = _at(shares, plain).log_()
+    if not rules.any_filtered:
+        return plain, plain_logp
+    return torch.where(rules.filtered, tokens, plain), torch.where(rules.filtered, logp, plain_logp)
+
+
+def _at(x: Tensor, tokens: Tensor) -> Tensor:
+    return x.gather(1, tokens[:, None])[:, 0]
 
 
 def penalise(logits: Tensor, seen: Tensor, penalty: Tensor) -> Tensor:
     """Divide positive logits of seen tokens by the penalty, multiply negative ones (CTRL, 1909.05858, section 4.1)."""
     return torch.where(seen, torch.where(logits > 0, logits / penalty, logits * penalty), logits)
-
-
-def _draw_plain(logits: Tensor, uniform: Tensor, normaliser: Tensor | None = None) -> tuple[Tensor, Tensor]:
-    """From the whole distribution. -> tokens (R,), log-probabilities (R,)"""
-    if normaliser is None:
-        normaliser = logits.logsumexp(-1, keepdim=True)
-    tokens = invert((logits - normaliser).exp_(), uniform)
-    return tokens, (logits.gather(1, tokens[:, None]) - normaliser)[:, 0]
 
 
 def _draw_filtered(logits: Tensor, rules: Rules, uniform: Tensor) -> tuple[Tensor, Tensor]:
@@ -170,9 +185,32 @@ def candidates(logits: Tensor, top_k: Tensor, top_p: Tensor, wanted: Tensor | No
     return probabilities.masked_fill(drop, 0.0), tokens
 
 
-def invert(probabilities: Tensor, uniform: Tensor) -> Tensor:
-    """First place whose cumulative share exceeds the uniform number; never a place of probability 0. -> (R,)"""
-    running = probabilities.cumsum(-1)
-    total = running[:, -1:]
-    target = torch.minimum(uniform[:, None] * total, torch.nextafter(total, torch.zeros_like(total)))
-    return torch.searchsorted(running, target, right=True)[:, 0]
+def invert(shares: Tensor, uniform: Tensor) -> Tensor:
+    """First place whose cumulative share exceeds the uniform number; never a place of share 0. -> (R,)
+
+    The shares (R, V) need not add up to 1. A long row is searched by the sums of blocks first, then within one: torch
+    adds up along a row one element after the other, and only that sum is in the way of a step's last fifth.
+    """
+    size = shares.shape[1]
+    if size < 4 * _BLOCK:
+        running = shares.cumsum(-1)
+        return _first_beyond(running, uniform * running[:, -1])
+    blocks = size // _BLOCK
+    sums = shares[:, : blocks * _BLOCK].unflatten(1, (blocks, _BLOCK)).sum(-1)
+    if blocks * _BLOCK < size:
+        sums = torch.cat([sums, shares[:, blocks * _BLOCK :].sum(-1, keepdim=True)], 1)
+    running = sums.cumsum(-1)
+    target = uniform * running[:, -1]
+    block = _first_beyond(running, target)
+    left = target - (_at(running, block) - _at(sums, block))
+    places = block[:, None] * _BLOCK + torch.arange(_BLOCK, device=shares.device)
+    inside = torch.where(places < size, shares.gather(1, places.clamp(max=size - 1)), 0.0)
+    return block * _BLOCK + _first_beyond(inside.cumsum(-1), left)
+
+
+def _first_beyond(running: Tensor, target: Tensor) -> Tensor:
+    """First place of each increasing row (R, n) that exceeds its target (R,), which rounding may have put beyond the
+    last: then the last place that adds anything."""
+    total = running[:, -1]
+    target = torch.minimum(target.clamp(min=0), torch.nextafter(total, torch.zeros_like(total)))
+    return torch.searchsorted(running, target[:, None], right=True)[:, 0]

@@ -1,0 +1,112 @@
+"""One decoding step: the forward of one new token a row, in as few operations as torch lets it be.
+
+It computes what the decoder computes (model/decoder.py; tests compare them), without modules and autograd, on the
+joined weights. What a step costs beyond its products is the number of operations: about 20 a layer here, 60 with the
+modules.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from fledge.generate.cache import Cache
+from fledge.generate.weights import LayerWeights, Weights
+from fledge.model.config import DecoderConfig
+
+
+class Step:
+    """``step(tokens (R,), caches) -> hidden states (R, h)``. The caches' rows follow each other; each grows by a token."""
+
+    def __init__(self, config: DecoderConfig, weights: Weights, turns: Tensor) -> None:
+        self.config, self.weights, self.turns = config, weights, turns
+        self.eps = torch.tensor([config.rms_norm_eps], device=weights.norm.device)
+
+    def __call__(self, tokens: Tensor, caches: list[Cache]) -> Tensor:
+        at = torch.cat([cache.positions for cache in caches]) if len(caches) > 1 else caches[0].positions
+        turns = self.turns[at][:, None, None]
+        x = F.embedding(tokens, self.weights.embedding)
+        for index, layer in enumerate(self.weights.layers):
+            x = self._layer(x, index, layer, turns, caches)
+        for cache in caches:
+            cache.used += 1
+        return self._normal(x, self.weights.norm)
+
+    def logits(self, hidden: Tensor, usable: int) -> tuple[Tensor, Tensor | None]:
+        """(R, h) -> float32 logits of the vocabulary's first ``usable`` rows (R, usable), and of the others if any."""
+        head = self.weights.head
+        rest = torch.mm(hidden, head[:, usable:]).float() if usable < head.shape[1] else None
+        return torch.mm(hidden, head[:, :usable]).float(), rest
+
+    def _layer(self, x: Tensor, index: int, layer: LayerWeights, turns: Tensor, caches: list[Cache]) -> Tensor:
+        y = self._normal(x, layer.first_norm)
+        y = torch.mm(y, layer.joined) if layer.bias is None else torch.addmm(layer.bias, y, layer.joined)
+        y = y.view(len(y), self.config.num_key_value_heads, -1, self.config.head_dim)
+        x = torch.addmm(x, attend(y, turns, index, caches), layer.out)
+        gate, up = torch.mm(self._normal(x, layer.second_norm), layer.gate_up).chunk(2, -1)
+        return torch.addmm(x, F.silu(gate).mul_(up), layer.down)
+
+    def _normal(self, x: Tensor, weight: Tensor) -> Tensor:
+        norm = torch.linalg.vector_norm(x, dim=-1, keepdim=True, dtype=torch.float32)
+        scale = torch.addcmul(self.eps, norm, norm, value=1 / x.shape[-1]).rsqrt_()
+        return (x * scale).to(x.dtype).mul_(weight)
+
+
+def attend(y: Tensor, turns: Tensor, layer: int, caches: list[Cache]) -> Tensor:
+    """y (R, k, r + 2, d): for each key head its queries, key and value, not rotated -> (R, q * d), in y's dtype.
+
+    Rotates queries and keys, where y is float32 in place, and writes keys and values into the caches.
+    """
+    wide = y.float()
+    torch.view_as_complex(wide[:, :, :-1].unflatten(-1, (-1, 2))).mul_(turns)
+    cast = wide.to(caches[0].own[0].dtype)
+    if len(caches) == 1:
+        return _cohort(cast, layer, caches[0]).to(y.dtype)
+    parts = cast.split([cache.rows for cache in caches])
+    return torch.cat([_cohort(part, layer, cache) for part, cache in zip(parts, caches, strict=True)]).to(y.dtype)
+
+
+def _cohort(y: Tensor, layer: int, cache: Cache) -> Tensor:
+    rows, heads, d = y.shape[0], y.shape[1], y.shape[3]
+    by_head = y.flatten(0, 1)  # (R*k, r + 2, d)
+    own, at = cache.own[layer], cache.used + cache.width * cache.joined
+    own.select(2, at).copy_(by_head[:, -2:])
+    own = own[:, :, : at + 1]
+    queries, keys, values = by_head[:, :-2], own[:, 0].transpose(1, 2), own[:, 1]
+    scale = d**-0.5
+    if cache.joined:
+        scores = _scores(queries, keys, cache.bias, scale)
+        return torch.bmm(scores.softmax(-1), values).view(rows, -1)
+    # A prompt's rows are queries of one product with its keys.
+    prompt = cache.prompt[layer]
+    shared = _to_slots(queries.unflatten(0, (rows, heads)), cache)
+    prefix = _from_slots(_scores(shared, prompt[:, 0].transpose(1, 2), cache.bias, scale), cache)
+    weights = torch.cat([prefix, _scores(queries, keys, None, scale).view(*prefix.shape[:-1], -1)], -1).softmax(-1)
+    out = torch.bmm(weights.view(rows * heads, -1, weights.shape[-1])[..., cache.width :], values)
+    shared = torch.bmm(_to_slots(weights[..., : cache.width].view(rows, heads, -1, cache.width), cache), prompt[:, 1])
+    shared = _from_slots(shared, cache)
+    return out.view(shared.shape).add_(shared).view(rows, -1)
+
+
+def _scores(queries: Tensor, keys: Tensor, bias: Tensor | None, scale: float) -> Tensor:
+    """(B, r, d), (B, d, T) -> (B, r, T): scaled, and hidden by the bias, within the product."""
+    if bias is None:
+        return torch.baddbmm(queries.new_empty(1, 1, 1), queries, keys, beta=0, alpha=scale)
+    return torch.baddbmm(bias[..., : keys.shape[2]], queries, keys, alpha=scale)
+
+
+def _to_slots(x: Tensor, cache: Cache) -> Tensor:
+    """(R, k, r, w) of rows -> (P*k, slots*r, w); empty slots are 0."""
+    if not cache.direct:
+        filled = x.new_zeros(len(cache.lengths) * cache.slots, *x.shape[1:])
+        filled[cache.place] = x
+        x = filled
+    x = x.unflatten(0, (-1, cache.slots)).transpose(1, 2)
+    return x.reshape(-1, cache.slots * x.shape[3], x.shape[4])
+
+
+def _from_slots(x: Tensor, cache: Cache) -> Tensor:
+    """The way back: (P*k, slots*r, w) -> (R, k, r, w), or where rows fill the slots a view: (P, slots, k, r, w)"""
+    x = x.view(len(cache.lengths), cache.heads, cache.slots, -1, x.shape[2]).transpose(1, 2)
+    return x if cache.direct else x[cache.prompt_of, cache.slot]

@@ -1,0 +1,83 @@
+"""The weights as decoding wants them: a copy made once for each call of the engine, from the decoder's parameters as
+they are then (so a trainer may pass the model that it trains), and gone with it.
+
+At one token a row a step is made of many small operations, and most of its time is their number: so q, k and v of a
+layer are one product, and so are gate and up.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from fledge.model.config import DecoderConfig
+from fledge.model.decoder import Block, Decoder
+from fledge.model.rotary import Rotary
+
+
+class LayerWeights(NamedTuple):
+    """``joined`` is laid out by key head: the r query heads that share it, the key head itself, its values. So the
+    queries of a product with the cache, and the key and value to write into it, are views of what comes out.
+
+    Within a query or key head the two halves of each rotated pair lie side by side; both sides of their dot product
+    are ordered alike, so it stays what it is.
+    """
+
+    first_norm: Tensor  # (h,)
+    joined: Tensor  # (h, k * (r + 2) * d), transposed
+    bias: Tensor | None  # (k * (r + 2) * d,)
+    out: Tensor  # (q * d, h), transposed
+    second_norm: Tensor  # (h,)
+    gate_up: Tensor  # (h, 2 * i), transposed
+    down: Tensor  # (i, h), transposed
+
+
+class Weights(NamedTuple):
+    embedding: Tensor  # (V, h)
+    layers: tuple[LayerWeights, ...]
+    norm: Tensor  # (h,)
+    head: Tensor  # (h, V), transposed
+
+
+def compute_copy(decoder: Decoder) -> Weights:
+    """The joined weights of a decoder; what needs no joining is the decoder's own tensor."""
+    with torch.no_grad():
+        layers = tuple(_layer(block, decoder.config) for block in decoder.model.layers)  # type: ignore[arg-type]
+        return Weights(
+            decoder.model.embed_tokens.weight, layers, decoder.model.norm.weight, decoder.output_weight.detach().t()
+        )
+
+
+def _layer(block: Block, config: DecoderConfig) -> LayerWeights:
+    attention, mlp = block.self_attn, block.mlp
+    projections = (attention.q_proj, attention.k_proj, attention.v_proj)
+    joined = _by_key_head([p.weight for p in projections], config)
+    bias = _by_key_head([p.bias for p in projections], config) if config.attention_bias else None
+    return LayerWeights(
+        block.input_layernorm.weight, joined.t(), bias, attention.o_proj.weight.t(),
+        block.post_attention_layernorm.weight, torch.cat([mlp.gate_proj.weight, mlp.up_proj.weight]).t(),
+        mlp.down_proj.weight.t(),
+    )  # fmt: skip
+
+
+def _by_key_head(parts: list[Tensor], config: DecoderConfig) -> Tensor:
+    """Rows of q, k and v, (heads * d, ...) each -> (k * (r + 2) * d, ...)"""
+    kv, d = config.num_key_value_heads, config.head_dim
+    q, k, v = (part.view(kv, -1, d, *part.shape[1:]) for part in parts)
+    q, k = (x.unflatten(2, (2, d // 2)).transpose(2, 3).flatten(2, 3) for x in (q, k))  # pairs side by side
+    return torch.cat([q, k, v], 1).flatten(0, 2)
+
+
+def pairs(k: Tensor) -> Tensor:
+    """(N, k, d) of a head's usual order -> (N, k, d / 2) complex64: the pairs that are rotated together."""
+    first, second = k.float().chunk(2, -1)
+    return torch.complex(first, second)
+
+
+def turns(rotary: Rotary, count: int, device: torch.device) -> Tensor:
+    """(count, d / 2) complex64: what position n multiplies each pair by."""
+    cos, sin = rotary.tables(torch.arange(count, device=device), torch.float32)
+    half = rotary.head_dim // 2
+    return torch.complex(cos[:, 0, half:].contiguous(), sin[:, 0, half:].contiguous())
