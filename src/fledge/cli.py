@@ -75,6 +75,9 @@ def chat(
     repetition_penalty: Annotated[float | None, typer.Option(min=0.0)] = None,
     max_new_tokens: Annotated[int | None, typer.Option(min=1)] = None,
     seed: Annotated[int | None, typer.Option(help="The same seed gives the same replies.")] = None,
+    compile: Annotated[
+        bool, typer.Option("--compile", help="Faster on a CPU; the first time, a C++ compiler builds it in seconds.")
+    ] = False,
 ) -> None:
     """Talk with a model. `/reset` forgets the dialogue, `/exit` ends it.
 
@@ -90,7 +93,8 @@ def chat(
         "temperature": 0.0 if greedy else temperature, "top_p": top_p, "top_k": top_k,
         "repetition_penalty": repetition_penalty, "max_new_tokens": max_new_tokens, "seed": seed,
     }  # fmt: skip
-    talk(model, prompt, system, {key: value for key, value in sampling.items() if value is not None})
+    given = {key: value for key, value in sampling.items() if value is not None}
+    talk(model, prompt, system, given, compile)
 
 
 def _keys_of_evaluate(wanted: bool) -> None:

@@ -7,7 +7,7 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from fledge.generate.sampling import Rules, Sampling, candidates, draw, invert, penalise, uniforms
+from fledge.generate.sampling import Rules, Sampling, best, candidates, draw, invert, penalise, uniforms
 
 
 def logits(rows: int = 40, vocabulary: int = 700, scale: float = 2.5, seed: int = 0) -> torch.Tensor:
@@ -112,6 +112,33 @@ def test_inversion_never_takes_what_has_no_probability() -> None:
     probabilities = torch.tensor([[0.0, 0.5, 0.0, 0.5, 0.0]]).expand(5, -1)
     uniform = torch.tensor([0.0, 0.25, 0.5, 0.75, 1 - 2.0**-24])
     assert invert(probabilities, uniform).tolist() == [1, 1, 3, 3, 3]
+
+
+@pytest.mark.parametrize("size", [512, 700, 8192])
+def test_long_rows_by_blocks_are_the_rows(size: int) -> None:
+    """Every place has its share of the numbers, across the borders of blocks and in a last one that is short."""
+    shares = torch.rand(1, size, generator=torch.Generator().manual_seed(3)).double()
+    shares[0, ::3] = 0
+    shares[0, 128:256] = 0  # a block of nothing
+    running = shares.cumsum(-1)[0] / shares.sum()
+    # numbers in the middle of each place's range, so that float32 decides as float64 does
+    middle = ((running + torch.cat([running.new_zeros(1), running[:-1]])) / 2)[shares[0] > 0]
+    got = invert(shares.float().expand(len(middle), -1), middle.float())
+    wrong = (got != (shares[0] > 0).nonzero()[:, 0]).sum()
+    assert wrong <= size // 500  # a place narrower than float32 tells apart may give way to its neighbour
+    assert (shares[0][got] > 0).all()
+    ends = invert(shares.float().expand(2, -1), torch.tensor([0.0, 1 - 2.0**-24]))
+    assert ends[0] == 1
+    assert shares[0, ends[1]] > 0
+
+
+@pytest.mark.parametrize("size", [40, 512, 700, 8192])
+def test_best_is_the_first_of_the_largest(size: int) -> None:
+    x = logits(30, size)
+    x[7, size // 2 :] = x[7].max() + 1  # many that are equal
+    x[8, -1] = x[8].max() + 1
+    x[9] = -x[9].abs() - 100
+    assert torch.equal(best(x), x.argmax(-1))
 
 
 def test_streams_are_of_their_own_and_begin_alike() -> None:

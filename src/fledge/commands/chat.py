@@ -18,7 +18,7 @@ from fledge.report.collect import read_object
 HELP = "/reset forgets the dialogue, /exit ends it"
 
 
-def chat(folder: Path, prompt: str | None, system: str | None, sampling: dict[str, Any]) -> None:
+def chat(folder: Path, prompt: str | None, system: str | None, sampling: dict[str, Any], compile: bool = False) -> None:
     import fledge
     from fledge.core.machine import set_switches
 
@@ -28,7 +28,7 @@ def chat(folder: Path, prompt: str | None, system: str | None, sampling: dict[st
     if prompt is not None and not prompt.strip():
         raise ConfigError("--prompt: the text is empty")
     folder = folder.expanduser()
-    engine = fledge.Engine(fledge.load(folder))
+    engine = fledge.Engine(fledge.load(folder), compile=compile)
     start = [{"role": "system", "content": system}] if system else []
     if prompt is not None:
         for piece in engine.stream([*start, {"role": "user", "content": prompt}], **sampling):

@@ -16,12 +16,11 @@ import torch
 from torch import Tensor
 
 from fledge.core.shapes import filled
-from fledge.generate.weights import pairs
 from fledge.model.attention import PackedAttention, make_plan
 from fledge.model.config import DecoderConfig
 from fledge.model.decoder import Decoder
 from fledge.model.layout import Layout
-from fledge.model.rotary import Rotary
+from fledge.model.rotary import Rotary, rotate
 
 
 def cache_dtype(weight: Tensor) -> torch.dtype:
@@ -34,7 +33,7 @@ class Cache:
     """P prompts, R rows with up to ``new`` own tokens each; L layers, k key heads of size d.
 
     ``own`` and ``prompt`` hold a tensor for each layer, (R*k, 2, T, d) and (P*k, 2, W, d): keys, then values. Keys are
-    rotated, their pairs side by side (weights.py). Where the cache is ``joined``, ``prompt`` is empty, T is W + new,
+    rotated. Where the cache is ``joined``, ``prompt`` is empty, T is W + new,
     and a row's prompt ends in column W - 1; else T is new, and a prompt begins in column 0.
     """
 
@@ -71,10 +70,16 @@ class Cache:
         """(R,) position of the token that is fed next."""
         return self.starts + self.used
 
+    @property
+    def column(self) -> int:
+        """Of ``own``, where the next key goes."""
+        return self.used + self.width * self.joined
+
     def _arrange(self) -> None:
         """Which slot of its prompt each row has. Prompts with fewer live rows than the fullest leave slots empty."""
         device = self.lengths.device
         self.starts = self.lengths[self.prompt_of]
+        self.begins = self.width - self.starts if self.joined else torch.zeros_like(self.starts)  # columns of `own`
         counts = torch.bincount(self.prompt_of, minlength=len(self.lengths))
         self.slots = int(counts.max())
         order = self.prompt_of.argsort(stable=True)
@@ -90,7 +95,7 @@ class Cache:
         """The bias over keys: (R*k, 1, T) where joined, (P*k, 1, W) else; None where there is no filling."""
         column = torch.arange(self.own[0].shape[2] if self.joined else self.width, device=self.lengths.device)
         if self.joined:
-            hidden = column < (self.width - self.starts)[:, None]
+            hidden = column < self.begins[:, None]
         else:
             hidden = column >= self.lengths[:, None]
         bias = torch.zeros(hidden.shape, dtype=self.own[0].dtype, device=hidden.device)
@@ -103,7 +108,7 @@ class Cache:
         -> the kept rows in their new order: the last survivors move into the gaps, so that little is copied.
         """
         order = survivors(rows, self.rows)
-        self.own = self._moved(self.own, order, self.width * self.joined + self.used)
+        self.own = self._moved(self.own, order, self.column)
         prompt_of = self.prompt_of[order]
         prompts = survivors(torch.unique(prompt_of), len(self.lengths))
         self.prompt = self._moved(self.prompt, prompts, self.width)
@@ -136,31 +141,27 @@ class PromptAttention:
     """`Attend` over packed prompts that also writes their keys and values, rotated, into the cache."""
 
     def __init__(
-        self, cache: Cache, rotary: Rotary, turns: Tensor, dtype: torch.dtype, lengths: list[int], first: int, rows: int
+        self, cache: Cache, rotary: Rotary, dtype: torch.dtype, lengths: list[int], first: int, rows: int
     ) -> None:
         """The prompts ``first``, ``first + 1``... of the cache, of these lengths, in a tensor of ``rows`` tokens."""
         layout = Layout.of(lengths)
         device = cache.lengths.device
         self.cache = cache
         self.attend = PackedAttention(make_plan(layout, device=device, rows=rows), rotary, dtype)
-        positions = torch.from_numpy(layout.positions).to(device)
-        self.turns = turns[positions][:, None]
         self.prompts = torch.from_numpy(layout.segment_of + first).to(device)
         shift = cache.width - cache.lengths[self.prompts] if cache.joined else 0
-        self.columns = positions + shift
+        self.columns = torch.from_numpy(layout.positions).to(device) + shift
 
     def __call__(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         real = len(self.prompts)  # the rest is filling
         into = (self.cache.own if self.cache.joined else self.cache.prompt)[layer].unflatten(0, (-1, k.shape[1]))
-        turned = torch.view_as_real(pairs(k[:real]) * self.turns).flatten(2)
-        into[self.prompts, :, 0, self.columns] = turned.to(into.dtype)
+        rotated = rotate(k, self.attend.cos, self.attend.sin)[:real]
+        into[self.prompts, :, 0, self.columns] = rotated.to(into.dtype)
         into[self.prompts, :, 1, self.columns] = v[:real].to(into.dtype)
         return self.attend(layer, q, k, v)
 
 
-def prefill(
-    decoder: Decoder, cache: Cache, rotary: Rotary, turns: Tensor, prompts: Sequence[Sequence[int]], chunk: int
-) -> Tensor:
+def prefill(decoder: Decoder, cache: Cache, rotary: Rotary, prompts: Sequence[Sequence[int]], chunk: int) -> Tensor:
     """Run the prompts, about ``chunk`` tokens at a time, into the cache. -> (P, h), hidden states of the last tokens"""
     last, first = [], 0
     device, dtype = cache.lengths.device, decoder.output_weight.dtype
@@ -172,7 +173,7 @@ def prefill(
         part = prompts[first:end]
         lengths = [len(p) for p in part]
         row = filled(np.concatenate([np.asarray(p, np.int64) for p in part]), device)
-        attend = PromptAttention(cache, rotary, turns, dtype, lengths, first, rows=len(row))
+        attend = PromptAttention(cache, rotary, dtype, lengths, first, rows=len(row))
         hidden = decoder(torch.from_numpy(row).to(device), attend)
         last.append(hidden[torch.from_numpy(np.cumsum(lengths) - 1).to(device)])
         first = end

@@ -12,23 +12,28 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from fledge.generate.cache import Cache
-from fledge.generate.weights import LayerWeights, Weights
-from fledge.model.config import DecoderConfig
+from fledge.generate.weights import LayerWeights, compute_copy
+from fledge.model.decoder import Decoder
+from fledge.model.rotary import Rotary
 
 
 class Step:
-    """``step(tokens (R,), caches) -> hidden states (R, h)``. The caches' rows follow each other; each grows by a token."""
+    """``step(tokens (R,), caches) -> hidden states (R, h)``. The caches' rows follow each other; each gets a token."""
 
-    def __init__(self, config: DecoderConfig, weights: Weights, turns: Tensor) -> None:
-        self.config, self.weights, self.turns = config, weights, turns
-        self.eps = torch.tensor([config.rms_norm_eps], device=weights.norm.device)
+    def __init__(self, decoder: Decoder, rotary: Rotary, positions: int) -> None:
+        """For rows that stand at fewer than ``positions``."""
+        self.config, self.weights = decoder.config, compute_copy(decoder)
+        device = self.weights.norm.device
+        # Angles in float32 whatever the weights: keys are rotated as they are cached, in float32 on a CPU
+        self.cos, self.sin = rotary.tables(torch.arange(positions, device=device), torch.float32)
+        self.eps = torch.tensor([decoder.config.rms_norm_eps], device=device)
 
     def __call__(self, tokens: Tensor, caches: list[Cache]) -> Tensor:
         at = torch.cat([cache.positions for cache in caches]) if len(caches) > 1 else caches[0].positions
-        turns = self.turns[at][:, None, None]
+        turn = self.cos[at][:, None], self.sin[at][:, None]
         x = F.embedding(tokens, self.weights.embedding)
         for index, layer in enumerate(self.weights.layers):
-            x = self._layer(x, index, layer, turns, caches)
+            x = self._layer(x, index, layer, turn, caches)
         for cache in caches:
             cache.used += 1
         return self._normal(x, self.weights.norm)
@@ -39,11 +44,13 @@ class Step:
         rest = torch.mm(hidden, head[:, usable:]).float() if usable < head.shape[1] else None
         return torch.mm(hidden, head[:, :usable]).float(), rest
 
-    def _layer(self, x: Tensor, index: int, layer: LayerWeights, turns: Tensor, caches: list[Cache]) -> Tensor:
+    def _layer(
+        self, x: Tensor, index: int, layer: LayerWeights, turn: tuple[Tensor, Tensor], caches: list[Cache]
+    ) -> Tensor:
         y = self._normal(x, layer.first_norm)
         y = torch.mm(y, layer.joined) if layer.bias is None else torch.addmm(layer.bias, y, layer.joined)
         y = y.view(len(y), self.config.num_key_value_heads, -1, self.config.head_dim)
-        x = torch.addmm(x, attend(y, turns, index, caches), layer.out)
+        x = torch.addmm(x, attend(y, turn, index, caches), layer.out)
         gate, up = torch.mm(self._normal(x, layer.second_norm), layer.gate_up).chunk(2, -1)
         return torch.addmm(x, F.silu(gate).mul_(up), layer.down)
 
@@ -53,31 +60,37 @@ class Step:
         return (x * scale).to(x.dtype).mul_(weight)
 
 
-def attend(y: Tensor, turns: Tensor, layer: int, caches: list[Cache]) -> Tensor:
+def attend(y: Tensor, turn: tuple[Tensor, Tensor], layer: int, caches: list[Cache]) -> Tensor:
     """y (R, k, r + 2, d): for each key head its queries, key and value, not rotated -> (R, q * d), in y's dtype.
 
-    Rotates queries and keys, where y is float32 in place, and writes keys and values into the caches.
+    Rotates queries and keys, and writes keys and values into the caches.
     """
     wide = y.float()
-    torch.view_as_complex(wide[:, :, :-1].unflatten(-1, (-1, 2))).mul_(turns)
-    cast = wide.to(caches[0].own[0].dtype)
+    turned = wide[:, :, :-1]
+    turned = torch.addcmul(turned * turn[0], turned.roll(turned.shape[-1] // 2, -1), turn[1])
+    kind = caches[0].own[0].dtype
+    turned, values = turned.to(kind), wide[:, :, -1].to(kind)
     if len(caches) == 1:
-        return _cohort(cast, layer, caches[0]).to(y.dtype)
-    parts = cast.split([cache.rows for cache in caches])
-    return torch.cat([_cohort(part, layer, cache) for part, cache in zip(parts, caches, strict=True)]).to(y.dtype)
+        return _cohort(turned, values, layer, caches[0]).to(y.dtype)
+    parts, start = [], 0
+    for cache in caches:
+        rows = slice(start, start + cache.rows)
+        parts.append(_cohort(turned[rows], values[rows], layer, cache))
+        start = rows.stop
+    return torch.cat(parts).to(y.dtype)
 
 
-def _cohort(y: Tensor, layer: int, cache: Cache) -> Tensor:
-    rows, heads, d = y.shape[0], y.shape[1], y.shape[3]
-    by_head = y.flatten(0, 1)  # (R*k, r + 2, d)
-    own, at = cache.own[layer], cache.used + cache.width * cache.joined
-    own.select(2, at).copy_(by_head[:, -2:])
-    own = own[:, :, : at + 1]
-    queries, keys, values = by_head[:, :-2], own[:, 0].transpose(1, 2), own[:, 1]
+def _cohort(turned: Tensor, value: Tensor, layer: int, cache: Cache) -> Tensor:
+    """turned (R, k, r + 1, d), value (R, k, d) -> (R, q * d)"""
+    rows, heads, _, d = turned.shape
+    by_head = turned.flatten(0, 1)  # (R*k, r + 1, d)
+    own, at = cache.own[layer], cache.column
+    own[:, 0, at] = by_head[:, -1]
+    own[:, 1, at] = value.flatten(0, 1)
+    queries, keys, values = by_head[:, :-1], own[:, 0, : at + 1].transpose(1, 2), own[:, 1, : at + 1]
     scale = d**-0.5
     if cache.joined:
-        scores = _scores(queries, keys, cache.bias, scale)
-        return torch.bmm(scores.softmax(-1), values).view(rows, -1)
+        return torch.bmm(_scores(queries, keys, cache.bias, scale).softmax(-1), values).view(rows, -1)
     # A prompt's rows are queries of one product with its keys.
     prompt = cache.prompt[layer]
     shared = _to_slots(queries.unflatten(0, (rows, heads)), cache)

@@ -14,15 +14,11 @@ from torch import Tensor
 
 from fledge.model.config import DecoderConfig
 from fledge.model.decoder import Block, Decoder
-from fledge.model.rotary import Rotary
 
 
 class LayerWeights(NamedTuple):
     """``joined`` is laid out by key head: the r query heads that share it, the key head itself, its values. So the
     queries of a product with the cache, and the key and value to write into it, are views of what comes out.
-
-    Within a query or key head the two halves of each rotated pair lie side by side; both sides of their dot product
-    are ordered alike, so it stays what it is.
     """
 
     first_norm: Tensor  # (h,)
@@ -66,18 +62,4 @@ def _by_key_head(parts: list[Tensor], config: DecoderConfig) -> Tensor:
     """Rows of q, k and v, (heads * d, ...) each -> (k * (r + 2) * d, ...)"""
     kv, d = config.num_key_value_heads, config.head_dim
     q, k, v = (part.view(kv, -1, d, *part.shape[1:]) for part in parts)
-    q, k = (x.unflatten(2, (2, d // 2)).transpose(2, 3).flatten(2, 3) for x in (q, k))  # pairs side by side
     return torch.cat([q, k, v], 1).flatten(0, 2)
-
-
-def pairs(k: Tensor) -> Tensor:
-    """(N, k, d) of a head's usual order -> (N, k, d / 2) complex64: the pairs that are rotated together."""
-    first, second = k.float().chunk(2, -1)
-    return torch.complex(first, second)
-
-
-def turns(rotary: Rotary, count: int, device: torch.device) -> Tensor:
-    """(count, d / 2) complex64: what position n multiplies each pair by."""
-    cos, sin = rotary.tables(torch.arange(count, device=device), torch.float32)
-    half = rotary.head_dim // 2
-    return torch.complex(cos[:, 0, half:].contiguous(), sin[:, 0, half:].contiguous())

@@ -1,0 +1,104 @@
+"""The step in loops of our own against the step in torch, which test_generate_engine.py holds against the trainer."""
+
+from __future__ import annotations
+
+import shutil
+from itertools import chain
+from pathlib import Path
+
+import pytest
+import torch
+from generate_cases import GREEDY, decoder, packed_logits, prompts, shape
+
+from fledge.core.errors import ConfigError
+from fledge.generate.engine import Engine, Request
+from fledge.generate.native import FEW, NativeStep, library
+from fledge.generate.sampling import Sampling
+from fledge.generate.step import Step
+from fledge.model.config import DecoderConfig
+from fledge.model.rotary import Rotary
+
+pytestmark = pytest.mark.skipif(shutil.which("g++") is None, reason="no g++ here to build the loops with")
+
+# head sizes of whole vectors and not, more query heads than registers, one key head, no biases, untied
+SHAPES = [
+    shape(),
+    shape(architecture="LlamaForCausalLM").model_copy(update={"tie_word_embeddings": False}),
+    shape().model_copy(update={"hidden_size": 50, "intermediate_size": 37, "head_dim": 20}),
+    shape().model_copy(update={"num_attention_heads": 9, "num_key_value_heads": 1, "head_dim": 64}),
+    shape().model_copy(update={"head_dim": 80}),
+]
+
+
+def engines(config: DecoderConfig, dtype: torch.dtype = torch.float32, rows: int = 64) -> tuple[Engine, Engine]:
+    model = decoder(config).to(dtype)
+    return Engine((model, None), max_rows=rows), Engine((model, None), max_rows=rows, compile=True)
+
+
+@pytest.mark.parametrize("config", SHAPES)
+@pytest.mark.parametrize("samples", [1, 3])
+@pytest.mark.parametrize("count", [1, 4, 11])
+def test_same_completions(config: DecoderConfig, samples: int, count: int) -> None:
+    """One row, few, and many; prompts of their own and shared; rows that leave, and cohorts that follow."""
+    kinds = [Sampling(max_new_tokens=40, seed=2), Sampling(max_new_tokens=21, seed=3, temperature=0.8), GREEDY]
+    requests = [Request(p, samples, kinds[i % 3], stop_ids=(1, 2)) for i, p in enumerate(prompts(count))]
+    for rows in (5, 64):
+        theirs, ours = (list(chain(*engine.generate(requests))) for engine in engines(config, rows=rows))
+        for one, other in zip(ours, theirs, strict=True):
+            assert (one.tokens, one.reason) == (other.tokens, other.reason)
+            torch.testing.assert_close(torch.tensor(one.model_logp), torch.tensor(other.model_logp), atol=1e-4, rtol=0)
+            torch.testing.assert_close(torch.tensor(one.logp), torch.tensor(other.logp), atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("count", [2, FEW + 5])
+def test_bf16_weights_are_read_as_they_are(count: int) -> None:
+    """Within what bf16 rounds, against the same weights in float32; few rows keep everything else in float32."""
+    model = decoder(shape()).bfloat16()
+    engine = Engine((model, None), compile=True)
+    exact = decoder(shape()).bfloat16().float()
+    worst = 0.0
+    for prompt, (got,) in zip(
+        prompts(count), engine.generate([Request(p, sampling=Sampling(max_new_tokens=20)) for p in prompts(count)]),
+        strict=True,
+    ):  # fmt: skip
+        expected = packed_logits(exact, prompt + got.tokens).log_softmax(-1)[len(prompt) - 1 : -1]
+        expected = expected.gather(1, torch.tensor(got.tokens)[:, None])[:, 0]
+        worst = max(worst, (expected - torch.tensor(got.model_logp)).abs().max().item())
+    assert 0 < worst < 0.5
+
+
+def test_ids_without_a_token_count_as_in_torch() -> None:
+    model = decoder(shape(vocab_size=131))
+    rotary = Rotary(model.config.head_dim, model.config.rope_theta)
+    hidden = torch.randn(3, 48, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        for usable in (131, 100):
+            ours, rest = NativeStep(model, rotary, 8).logits(hidden, usable)
+            expected, expected_rest = Step(model, rotary, 8).logits(hidden, usable)
+            torch.testing.assert_close(ours, expected, atol=1e-5, rtol=1e-5)
+            if usable == 131:
+                assert rest is expected_rest is None
+            else:
+                torch.testing.assert_close(rest, expected_rest, atol=1e-5, rtol=1e-5)
+
+
+def test_other_weights_are_refused() -> None:
+    with pytest.raises(ConfigError, match=r"not torch\.float16"):
+        Engine((decoder(shape()).half(), None), compile=True).generate([Request([3])])
+
+
+def test_what_cannot_be_built_is_said(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    library.cache_clear()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    try:
+        monkeypatch.setenv("CXX", "false")
+        with pytest.raises(ConfigError, match="leave compile out"):
+            Engine((decoder(shape()), None), compile=True)
+        assert not list((tmp_path / "fledge").glob("*.so"))
+        monkeypatch.delenv("CXX")
+        monkeypatch.setenv("PATH", str(tmp_path))
+        with pytest.raises(ConfigError, match="install g"):
+            Engine((decoder(shape()), None), compile=True)
+        Engine((decoder(shape()), None)).generate([Request([3], sampling=GREEDY)])  # without it all is as ever
+    finally:
+        library.cache_clear()
