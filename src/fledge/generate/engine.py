@@ -91,7 +91,8 @@ class Engine:
         rotary = Rotary(self.decoder.config.head_dim, self.decoder.config.rope_theta)
         # A row that has ended stays until its cohort is compacted, and its position goes on: it may pass the context.
         positions = max(len(r.prompt) for r in requests) + max(limits)
-        step = (NativeStep if self.compile else Step)(self.decoder, rotary, positions)
+        rows = min(self.max_rows, sum(request.n for request in requests))
+        step = (NativeStep if self.compile else Step)(self.decoder, rotary, positions, rows)
         queue = deque(self._groups(requests, limits))
         cohorts: list[Cohort] = []
         while queue or cohorts:

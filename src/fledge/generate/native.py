@@ -95,21 +95,25 @@ def _build(compiler: str, source: Path, target: Path) -> None:
 class NativeStep(Step):
     """As `Step`; hidden states are float32 where the rows are few."""
 
-    def __init__(self, decoder: Decoder, rotary: Rotary, positions: int) -> None:
-        super().__init__(decoder, rotary, positions)
-        dtype = decoder.output_weight.dtype
+    def __init__(self, decoder: Decoder, rotary: Rotary, positions: int, rows: int) -> None:
+        super().__init__(decoder, rotary, positions, rows)
+        dtype = self.weights.norm.dtype
         if dtype not in (torch.float32, torch.bfloat16):
             raise ConfigError(f"compile=True computes with float32 or bfloat16 weights, not {dtype}; leave it out")
         self.library, self.half, self.threads = library(), int(dtype == torch.bfloat16), torch.get_num_threads()
         self.cos, self.sin = self.cos.contiguous(), self.sin.contiguous()
         config, weights = self.config, self.weights
-        self._held = [_whole(w) for layer in weights.layers for w in layer]
+        self._held = [_whole(w) for layer in weights.layers for w in layer]  # pointers keep nothing alive
         self.embedding, self.head = weights.embedding.contiguous(), weights.head.t().contiguous()
         self._pointers = _pointers(self._held)
         self.model = _Model(
             config.num_hidden_layers, config.hidden_size, config.intermediate_size, config.rms_norm_eps,
             ctypes.addressof(self._pointers), self.embedding.data_ptr(), weights.norm.data_ptr(),
         )  # fmt: skip
+
+    @staticmethod
+    def dtype(decoder: Decoder, rows: int) -> torch.dtype:
+        return decoder.output_weight.dtype  # the loops read bf16 as it is
 
     def __call__(self, tokens: Tensor, caches: list[Cache]) -> Tensor:
         few = len(caches) == 1 and len(tokens) <= FEW
@@ -120,7 +124,7 @@ class NativeStep(Step):
 
     def logits(self, hidden: Tensor, usable: int) -> tuple[Tensor, Tensor | None]:
         if len(hidden) > FEW:
-            return super().logits(hidden.to(self.head.dtype), usable)
+            return super().logits(hidden, usable)
         hidden, size = hidden.float().contiguous(), len(self.head)
         rest = self._product(hidden, self.head[usable:]) if usable < size else None
         return self._product(hidden, self.head[:usable]), rest

@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from fledge.model.config import DecoderConfig
 from fledge.model.decoder import Block, Decoder
@@ -37,25 +37,28 @@ class Weights(NamedTuple):
     head: Tensor  # (h, V), transposed
 
 
-def compute_copy(decoder: Decoder) -> Weights:
-    """The joined weights of a decoder; what needs no joining is the decoder's own tensor."""
+def compute_copy(decoder: Decoder, dtype: torch.dtype) -> Weights:
+    """The joined weights of a decoder in this type; what needs neither joining nor a cast is the decoder's own."""
     with torch.no_grad():
-        layers = tuple(_layer(block, decoder.config) for block in decoder.model.layers)  # type: ignore[arg-type]
-        return Weights(
-            decoder.model.embed_tokens.weight, layers, decoder.model.norm.weight, decoder.output_weight.detach().t()
-        )
+        layers = tuple(_layer(block, decoder.config, dtype) for block in decoder.model.layers)  # type: ignore[arg-type]
+        embedding, norm = decoder.model.embed_tokens.weight.to(dtype), decoder.model.norm.weight.to(dtype)
+        head = embedding if decoder.config.tie_word_embeddings else decoder.output_weight.to(dtype)
+        return Weights(embedding, layers, norm, head.t())
 
 
-def _layer(block: Block, config: DecoderConfig) -> LayerWeights:
+def _layer(block: Block, config: DecoderConfig, dtype: torch.dtype) -> LayerWeights:
     attention, mlp = block.self_attn, block.mlp
     projections = (attention.q_proj, attention.k_proj, attention.v_proj)
     joined = _by_key_head([p.weight for p in projections], config)
-    bias = _by_key_head([p.bias for p in projections], config) if config.attention_bias else None
-    return LayerWeights(
-        block.input_layernorm.weight, joined.t(), bias, attention.o_proj.weight.t(),
-        block.post_attention_layernorm.weight, torch.cat([mlp.gate_proj.weight, mlp.up_proj.weight]).t(),
-        mlp.down_proj.weight.t(),
-    )  # fmt: skip
+    bias = _by_key_head([p.bias for p in projections], config).to(dtype) if config.attention_bias else None
+    matrices = joined, attention.o_proj.weight, _joined(mlp.gate_proj, mlp.up_proj), mlp.down_proj.weight
+    joined, out, gate_up, down = (x.to(dtype).t() for x in matrices)
+    norms = block.input_layernorm.weight.to(dtype), block.post_attention_layernorm.weight.to(dtype)
+    return LayerWeights(norms[0], joined, bias, out, norms[1], gate_up, down)
+
+
+def _joined(*layers: nn.Linear) -> Tensor:
+    return torch.cat([layer.weight for layer in layers])
 
 
 def _by_key_head(parts: list[Tensor], config: DecoderConfig) -> Tensor:
