@@ -82,7 +82,7 @@ class Engine:
                         results[request][sample] = completion
         return results  # type: ignore[return-value]  # every place is filled when the steps are over
 
-    @torch.inference_mode()
+    @torch.no_grad()  # not inference mode: for it the compiled passes of training would be compiled once more
     def _steps(self, requests: Sequence[Request]) -> Iterator[tuple[int, list[Cohort]]]:
         """One decoding step at a time: (rows that ended in it, all cohorts; those without live rows leave next)."""
         limits = [self._check(i, request) for i, request in enumerate(requests)]
