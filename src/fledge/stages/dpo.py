@@ -13,6 +13,7 @@ from pydantic import Field, model_validator
 from safetensors.numpy import load_file, save_file
 from torch import Tensor
 
+from fledge.core.artefact import Work
 from fledge.core.bench import Bench
 from fledge.core.errors import ArtefactError
 from fledge.core.machine import compute_dtype
@@ -33,7 +34,7 @@ from fledge.stages.dialogues import (
 )
 from fledge.stages.sft import Shuffled
 from fledge.stages.shards import ids_hash
-from fledge.stages.training import TrainingConfig, load_start, train, training_work, with_context
+from fledge.stages.training import Training, TrainingConfig, load_start, train, training_work, with_context
 from fledge.tokenizer.tokenizer import Tokenizer
 from fledge.train.batch import Example, PackedBatch
 from fledge.train.estimate import stage_estimate
@@ -137,21 +138,27 @@ def run(config: Config, out: Path, redo: bool = False) -> None:
     ) as (work, mesh):
         if work.done:
             return
-        decoder, tokenizer = load_start(config.model)
-        limit = config.max_tokens or decoder.config.max_position_embeddings
-        account = Account()
-        pairs = read_preferences(config.data, tokenizer, limit, config.on_error, account)
-        account.record(work)
-        replay = read_replay(config.replay, tokenizer, limit, config.on_error, config.seed + 1, work)
-        reference = decoder if config.reference is None else load_reference(config.reference, config.model, tokenizer)
-        pairs = with_reference(pairs, reference, config, work.folder / "reference.safetensors", mesh)
-        objective: Objective = Dpo(config.beta, config.loss, config.smoothing, config.length_normalised, config.nll)
-        if config.replay is not None:
-            objective = WithReplay(objective, config.replay.coefficient)
-        source = Pairs(Shuffled(pairs, config.batch_size, config.seed), replay)
-        steps = steps_of(len(pairs), config.epochs, config.batch_size)
-        train(config, work, with_context(decoder, limit), tokenizer, source, objective, steps, out.name, mesh)
-        work.metrics["rows_never_taken"] = source.pairs.never_taken
+        training = prepare(config, work, mesh)
+        train(config, work, training, mesh)
+        work.metrics["rows_never_taken"] = training.source.pairs.never_taken
+
+
+def prepare(config: Config, work: Work, mesh: Mesh) -> Training[Pairs]:
+    """The model and the pairs with what the reference says of them; what was left out is recorded in ``work``."""
+    decoder, tokenizer = load_start(config.model)
+    limit = config.max_tokens or decoder.config.max_position_embeddings
+    account = Account()
+    pairs = read_preferences(config.data, tokenizer, limit, config.on_error, account)
+    account.record(work)
+    replay = read_replay(config.replay, tokenizer, limit, config.on_error, config.seed + 1, work)
+    reference = decoder if config.reference is None else load_reference(config.reference, config.model, tokenizer)
+    pairs = with_reference(pairs, reference, config, work.folder / "reference.safetensors", mesh)
+    objective: Objective = Dpo(config.beta, config.loss, config.smoothing, config.length_normalised, config.nll)
+    if config.replay is not None:
+        objective = WithReplay(objective, config.replay.coefficient)
+    source = Pairs(Shuffled(pairs, config.batch_size, config.seed), replay)
+    steps = steps_of(len(pairs), config.epochs, config.batch_size)
+    return Training(with_context(decoder, limit), tokenizer, source, objective, steps)
 
 
 def load_reference(folder: Path, model: Path, tokenizer: Tokenizer) -> Decoder:

@@ -18,6 +18,7 @@ from pydantic import Field, model_validator
 from torch import Tensor
 
 from fledge.core import config as core_config
+from fledge.core.artefact import Work
 from fledge.core.bench import Bench
 from fledge.core.errors import DataError
 from fledge.core.machine import compute_dtype
@@ -43,13 +44,14 @@ from fledge.stages.dialogues import (
     restore_replay,
 )
 from fledge.stages.dpo import attach
-from fledge.stages.training import EpochOrder, TrainingConfig, load_start, train, training_work, with_context
+from fledge.stages.training import EpochOrder, Training, TrainingConfig, load_start, train, training_work, with_context
 from fledge.tokenizer.chat import encode_prompt
 from fledge.tokenizer.tokenizer import Tokenizer
 from fledge.train.batch import Example, PackedBatch, Segment
 from fledge.train.estimate import rollout_estimate
 from fledge.train.loop import GlobalBatch
 from fledge.train.losses import KlEstimator, clipped_ratio, group_advantages, kl, overlong_penalty
+from fledge.train.mesh import Mesh
 from fledge.train.objective import Objective, Outputs, Terms
 from fledge.train.scoring import reference_logp
 from fledge.train.trainee import Trainee
@@ -357,23 +359,27 @@ def run(config: Config, out: Path, redo: bool = False) -> None:
         work,
         mesh,
     ):
-        if work.done:
-            return
-        decoder, tokenizer = load_start(config.model)
-        limit = config.max_tokens or decoder.config.max_position_embeddings
-        account = Account()
-        tasks = read_tasks(config.tasks, tokenizer, limit, config.on_error, account)
-        account.record(work)
-        replay = read_replay(config.replay, tokenizer, limit, config.on_error, config.seed + 1, work)
-        reference = load_decoder(config.model).to(mesh.device) if config.beta else None
-        objective: Objective = Grpo(
-            config.variant, config.clip_low, config.high, config.beta, config.kl, config.rollout.max_new_tokens,
-            config.rollout.temperature, on_policy=config.updates == 1,
-        )  # fmt: skip
-        if config.replay is not None:
-            objective = WithReplay(objective, config.replay.coefficient)
-        source = Rollouts(tasks, config, tokenizer, limit, reference, replay)
-        train(config, work, with_context(decoder, limit), tokenizer, source, objective, config.steps, out.name, mesh)
+        if not work.done:
+            train(config, work, prepare(config, work, mesh), mesh)
+
+
+def prepare(config: Config, work: Work, mesh: Mesh) -> Training[Rollouts]:
+    """The model and the tasks; what was left out of them is recorded in ``work``."""
+    decoder, tokenizer = load_start(config.model)
+    limit = config.max_tokens or decoder.config.max_position_embeddings
+    account = Account()
+    tasks = read_tasks(config.tasks, tokenizer, limit, config.on_error, account)
+    account.record(work)
+    replay = read_replay(config.replay, tokenizer, limit, config.on_error, config.seed + 1, work)
+    reference = load_decoder(config.model).to(mesh.device) if config.beta else None
+    objective: Objective = Grpo(
+        config.variant, config.clip_low, config.high, config.beta, config.kl, config.rollout.max_new_tokens,
+        config.rollout.temperature, on_policy=config.updates == 1,
+    )  # fmt: skip
+    if config.replay is not None:
+        objective = WithReplay(objective, config.replay.coefficient)
+    source = Rollouts(tasks, config, tokenizer, limit, reference, replay)
+    return Training(with_context(decoder, limit), tokenizer, source, objective, config.steps)
 
 
 def estimate(config: Config, bench: Bench) -> dict[str, Any]:

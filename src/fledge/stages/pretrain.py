@@ -16,7 +16,7 @@ import numpy as np
 from pydantic import Field, model_validator
 
 from fledge.core import config as core_config
-from fledge.core.artefact import is_finished, read_manifest
+from fledge.core.artefact import Work, is_finished, read_manifest
 from fledge.core.bench import Bench
 from fledge.core.config import build
 from fledge.core.errors import ConfigError
@@ -25,11 +25,12 @@ from fledge.model import induction, sizes
 from fledge.model.config import DecoderConfig
 from fledge.model.decoder import Decoder
 from fledge.stages.shards import require_ids
-from fledge.stages.training import EpochOrder, TrainingConfig, load_start, train, training_work, with_context
+from fledge.stages.training import EpochOrder, Training, TrainingConfig, load_start, train, training_work, with_context
 from fledge.tokenizer.tokenizer import Tokenizer
 from fledge.train.batch import Example, cut, pack, single
 from fledge.train.estimate import model_shape, training_estimate
 from fledge.train.loop import GlobalBatch
+from fledge.train.mesh import Mesh
 from fledge.train.objective import Likelihood
 from fledge.train.trainee import Trainee
 
@@ -198,23 +199,24 @@ def run(config: Config, out: Path, redo: bool = False) -> None:
     with training_work(
         "pretrain", config, out, redo, shards=config.shards, start=config.start, tokenizer=config.tokenizer
     ) as (work, mesh):
-        if work.done:
-            return
-        require_ids(config.shards, _tokenizer_folder(config))
-        shards = TokenShards(config.shards)
-        decoder, tokenizer = _start(config)
-        used = int(shards.lengths.sum())
-        tokens = config.tokens or round(used * config.epochs)
-        steps = max(1, math.ceil(tokens / config.batch_tokens))
-        held_out = TokenShards(config.shards, split="held_out")
-        probe = None
-        if len(held_out) and config.held_out_tokens:
-            probe = BitsPerByte(held_out, config.context, config.held_out_tokens, config.loop.micro_tokens)
-        source = Documents(shards, config.context, config.batch_tokens, config.seed)
-        train(
-            config, work, with_context(decoder, config.context), tokenizer, source, Likelihood(), steps,
-            out.name, mesh, probe, chat=False,
-        )  # fmt: skip
+        if not work.done:
+            train(config, work, prepare(config, work, mesh), mesh)
+
+
+def prepare(config: Config, work: Work, mesh: Mesh) -> Training[Documents]:
+    """The model, fresh or continued, and the shards."""
+    require_ids(config.shards, _tokenizer_folder(config))
+    shards = TokenShards(config.shards)
+    decoder, tokenizer = _start(config)
+    used = int(shards.lengths.sum())
+    tokens = config.tokens or round(used * config.epochs)
+    steps = max(1, math.ceil(tokens / config.batch_tokens))
+    held_out = TokenShards(config.shards, split="held_out")
+    probe = None
+    if len(held_out) and config.held_out_tokens:
+        probe = BitsPerByte(held_out, config.context, config.held_out_tokens, config.loop.micro_tokens)
+    source = Documents(shards, config.context, config.batch_tokens, config.seed)
+    return Training(with_context(decoder, config.context), tokenizer, source, Likelihood(), steps, probe, chat=False)
 
 
 def _tokenizer_folder(config: Config) -> Path:

@@ -8,14 +8,16 @@ from typing import Any
 
 from pydantic import Field
 
+from fledge.core.artefact import Work
 from fledge.core.bench import Bench
 from fledge.core.readers import OnError
 from fledge.stages.dialogues import Account, read_conversations
-from fledge.stages.training import EpochOrder, TrainingConfig, load_start, train, training_work, with_context
+from fledge.stages.training import EpochOrder, Training, TrainingConfig, load_start, train, training_work, with_context
 from fledge.tokenizer.chat import Mask
 from fledge.train.batch import Example
 from fledge.train.estimate import stage_estimate
 from fledge.train.loop import GlobalBatch
+from fledge.train.mesh import Mesh
 from fledge.train.objective import Likelihood
 from fledge.train.schedule import steps_of
 from fledge.train.trainee import Trainee
@@ -58,15 +60,21 @@ def run(config: Config, out: Path, redo: bool = False) -> None:
     with training_work("sft", config, out, redo, model=config.model, data=config.data) as (work, mesh):
         if work.done:
             return
-        decoder, tokenizer = load_start(config.model)
-        limit = config.max_tokens or decoder.config.max_position_embeddings
-        account = Account()
-        examples = read_conversations(config.data, tokenizer, config.mask, limit, config.on_error, account)
-        account.record(work)
-        steps = steps_of(len(examples), config.epochs, config.batch_size)
-        source = Shuffled(examples, config.batch_size, config.seed)
-        train(config, work, with_context(decoder, limit), tokenizer, source, Likelihood(), steps, out.name, mesh)
-        work.metrics["rows_never_taken"] = source.never_taken
+        training = prepare(config, work, mesh)
+        train(config, work, training, mesh)
+        work.metrics["rows_never_taken"] = training.source.never_taken
+
+
+def prepare(config: Config, work: Work, mesh: Mesh) -> Training[Shuffled]:
+    """The model and the conversations; what was left out of them is recorded in ``work``."""
+    decoder, tokenizer = load_start(config.model)
+    limit = config.max_tokens or decoder.config.max_position_embeddings
+    account = Account()
+    examples = read_conversations(config.data, tokenizer, config.mask, limit, config.on_error, account)
+    account.record(work)
+    steps = steps_of(len(examples), config.epochs, config.batch_size)
+    source = Shuffled(examples, config.batch_size, config.seed)
+    return Training(with_context(decoder, limit), tokenizer, source, Likelihood(), steps)
 
 
 def estimate(config: Config, bench: Bench) -> dict[str, Any]:

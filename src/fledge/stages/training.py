@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Generic, Literal, TypeVar
 
 import numpy as np
 import torch
@@ -17,7 +18,7 @@ from fledge.core.errors import ArtefactError, ConfigError, DataError
 from fledge.core.machine import compute_dtype, machine
 from fledge.model.decoder import Decoder
 from fledge.model.hf import load_decoder, save_decoder
-from fledge.model.passes import compile_passes
+from fledge.model.passes import OnePass, compile_passes
 from fledge.tokenizer.tokenizer import Tokenizer
 from fledge.train.loop import Loop, LoopConfig, Probe, Source
 from fledge.train.mesh import Mesh, barrier, open_mesh, sum_over_ranks
@@ -26,6 +27,7 @@ from fledge.train.optimizer import OptimizerConfig
 from fledge.train.trainee import Trainee
 
 WORTH_COMPILING = 200_000_000  # steps x parameters: 40 steps of 5M parameters take about as long as compiling
+S = TypeVar("S", bound=Source)
 
 
 class TrainingConfig(core_config.Config):
@@ -105,43 +107,63 @@ def training_work(
         barrier(mesh)
 
 
-def train(
-    config: TrainingConfig, work: Work, decoder: Decoder, tokenizer: Tokenizer, source: Source, objective: Objective,
-    steps: int, title: str, mesh: Mesh, probe: Probe | None = None, chat: bool = True,
-) -> None:  # fmt: skip
-    """Run the loop in the artefact's folder and write the trained model there as a Hugging Face folder."""
-    if (warmup := config.optimizer.schedule.warmup) >= max(2, steps):
-        raise ConfigError(
-            f"optimizer.schedule.warmup={warmup:g} steps, but the run has {steps}: the peak would not be reached; "
-            "give fewer, or a share of the steps below 1"
+@dataclass(frozen=True)
+class Training(Generic[S]):
+    """What a stage trains, as its ``prepare(config, work, mesh)`` made it. `train` runs it to the end; ``fledge
+    profile`` times a few steps of it. ``chat``: how the model that is written out generates."""
+
+    decoder: Decoder
+    tokenizer: Tokenizer
+    source: S
+    objective: Objective
+    steps: int
+    probe: Probe | None = None
+    chat: bool = True
+
+    def loop(
+        self, config: TrainingConfig, folder: Path, title: str, mesh: Mesh, make: Callable[..., Trainee] = Trainee
+    ) -> Loop:
+        """Takes the decoder over. ``make``: what makes the module in training of it, called as `Trainee` is."""
+        if (warmup := config.optimizer.schedule.warmup) >= max(2, self.steps):
+            raise ConfigError(
+                f"optimizer.schedule.warmup={warmup:g} steps, but the run has {self.steps}: the peak would not be "
+                "reached; give fewer, or a share of the steps below 1"
+            )
+        torch.manual_seed(config.seed)
+        set_passes(config.compile, self.steps * self.decoder.config.parameters)
+        policy = make(self.decoder, config.optimizer, compute_dtype(config.dtype), mesh, config.recompute)
+        return Loop(
+            config.loop, {"policy": policy}, self.source, self.objective, self.steps, folder, title, mesh, self.probe
         )
-    torch.manual_seed(config.seed)
-    compiled = set_passes(config.compile, steps * decoder.config.parameters)
-    dtype = compute_dtype(config.dtype)
+
+
+def train(config: TrainingConfig, work: Work, training: Training[S], mesh: Mesh) -> None:
+    """Run the loop in the artefact's folder and write the trained model there as a Hugging Face folder."""
+    decoder = training.decoder
     parameters = decoder.config.parameters
-    policy = Trainee(decoder, config.optimizer, dtype, mesh, config.recompute)
-    loop = Loop(config.loop, {"policy": policy}, source, objective, steps, work.folder, title, mesh, probe)
+    loop = training.loop(config, work.folder, work.out.name, mesh)
     summary = loop.run()
+    policy = loop.trainees["policy"]
     state = policy.full_state()
     if mesh.first:
         final = Decoder(decoder.config) if mesh.sharded else decoder
         if mesh.sharded:
             final.load_state_dict(state)
-        write_model(final, tokenizer, work.folder, chat)
+        write_model(final, training.tokenizer, work.folder, training.chat)
     work.transient.add("snapshots")
     barrier(mesh)
-    work.metrics |= {"parameters": parameters, "steps": steps, "dtype": str(dtype).removeprefix("torch."),
-                     "compiled": compiled, **summary}  # fmt: skip
+    dtype = str(policy.dtype).removeprefix("torch.")
+    work.metrics |= {"parameters": parameters, "steps": training.steps, "dtype": dtype, "compiled": OnePass.compiled,
+                     **summary}  # fmt: skip
 
 
-def set_passes(choice: str, work: int) -> bool:
+def set_passes(choice: str, work: int) -> None:
     """Compile the passes or not, for a run of ``work`` steps x parameters. From the configuration alone: a run that
     goes on must compute as it did before. Raises ConfigError for ``on`` where it cannot be."""
     wanted = choice == "on" or (choice == "auto" and work >= WORTH_COMPILING)
     why = compile_passes(wanted)
     if why and choice == "on":
         raise ConfigError(f"compile=on: {why}; install one, or leave compile=auto")
-    return wanted and not why
 
 
 def write_model(decoder: Decoder, tokenizer: Tokenizer, folder: Path, chat: bool) -> None:
