@@ -1,4 +1,4 @@
-"""``fledge doctor``: what the machine can do, and what would be used."""
+"""``fledge doctor``: what the machine can do, what would be used, and what commands switch."""
 
 from __future__ import annotations
 
@@ -8,10 +8,12 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from rich import box
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
-from fledge.core.machine import machine, product_rate, set_switches
+from fledge.core.machine import SWITCHES, copy_rate, machine, product_rate, set_switches
 
 OPTIONAL = {
     "tensorboard": "metrics for TensorBoard",
@@ -29,16 +31,39 @@ def doctor() -> None:
     table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
     table.add_column(style="bold")
     table.add_column(overflow="fold")
-    for name, value in [*_machine_rows(switches), *_rates(facts.device), *_disk_rows(), *_sandbox_rows()]:
+    for name, value in [*_machine_rows(), *_rates(facts.device), *_disk_rows(), *_sandbox_rows()]:
         table.add_row(name, value)
     table.add_row("fledge", _version("fledge"))
     table.add_row("torch", _version("torch"))
     for name, use in OPTIONAL.items():
         table.add_row(name, (_version(name) if importlib.util.find_spec(name) else "not installed") + f"  ({use})")
-    Console(highlight=False).print(table)
+    console = Console(highlight=False)
+    console.print(table)
+    _print_switches(console, switches)
 
 
-def _machine_rows(switches: dict[str, object]) -> list[tuple[str, str]]:
+def _print_switches(console: Console, switches: dict[str, Any]) -> None:
+    """Each switch with what is in force now, why, and how to do without."""
+    shown = Table(title="\nswitches of this process", title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
+    for heading in ("switch", "in force", "what commands set, and why", "to turn it off, or set it otherwise"):
+        shown.add_column(heading, overflow="fold")
+    for switch in SWITCHES:
+        value = switches[switch.name]
+        text = "yes" if value is True else "no" if value is False else str(value)
+        shown.add_row(
+            Text(switch.name, style="bold"), Text(text), Text(f"{switch.what}: {switch.why}"), Text(switch.off)
+        )
+    console.print(shown)
+    console.print(
+        Text(
+            "Set by the commands that compute (run, chat, evaluate, profile, doctor, and the training stages) before "
+            "their work; `import fledge` sets none of them. From Python: fledge.core.machine.set_switches(), which "
+            "heeds the same variables. See docs/switches.md."
+        )
+    )
+
+
+def _machine_rows() -> list[tuple[str, str]]:
     import psutil
 
     facts = machine()
@@ -51,22 +76,21 @@ def _machine_rows(switches: dict[str, object]) -> list[tuple[str, str]]:
         )
     return [
         ("processor", f"{facts.cpu}, {facts.cores} cores for this process"),
-        ("threads", f"{switches['threads']} would be used"),
         ("memory", f"{facts.memory_gib} GiB, {gib:.1f} GiB free"),
         ("gpu", facts.cuda or "none: the processor would be used"),
         ("device", f"{facts.device} would be used"),
         ("training type", f"{facts.dtype} would be used ({why})"),
-        ("freed memory", "kept for reuse" if switches["reuse_freed_memory"] else "given back to the system"),
-    ]  # fmt: skip
+    ]
 
 
 def _rates(device: str) -> list[tuple[str, str]]:
     """Measured here, now. On the processor only: a GPU's rate needs a GPU's measurement."""
     where = " on the processor" if device != "cpu" else ""
-    return [
+    rates = [
         (f"{dtype} product", f"{product_rate(dtype):,.0f} GFLOP/s measured{where}, 1024 x 1024")
         for dtype in ("float32", "bfloat16")
     ]
+    return [*rates, ("memory copy", f"{copy_rate():,.0f} GB/s measured{where}, read and write together")]
 
 
 def _disk_rows() -> list[tuple[str, str]]:
