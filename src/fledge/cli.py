@@ -209,8 +209,39 @@ def report(
 
 
 @app.command()
+def profile(
+    stage: Annotated[str, typer.Argument(metavar="STAGE", help="A training stage: pretrain, sft, dpo or grpo.")],
+    config: Annotated[
+        str | None, typer.Argument(metavar="[CONFIG]", help="YAML file, or the folder of an artefact of this stage.")
+    ] = None,
+    overrides: Overrides = None,
+    steps: Annotated[int, typer.Option(min=1, help="How many steps are timed.")] = 5,
+    warm_up: Annotated[int, typer.Option(min=1, help="Steps before that do not count.")] = 3,
+    top: Annotated[int, typer.Option(min=0, help="How many of the most expensive operations are shown.")] = 12,
+    out: Annotated[Path | None, typer.Option(metavar="FILE", help="Also write all of it as JSON.")] = None,
+    trace: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Also write a trace for chrome://tracing or Perfetto.")
+    ] = None,
+) -> None:
+    """Where the time and the memory of a training step go, against what this machine can do. Trains a few steps of
+    the stage in a temporary folder, and forgets them.
+
+    Examples:
+
+        fledge profile sft runs/fledgling/sft
+
+        fledge profile pretrain pretrain.yaml dtype=float32 loop.micro_tokens=4096
+
+        fledge profile grpo runs/fledgling/grpo --steps 3 --out profile.json --trace trace.json
+    """
+    from fledge.commands.profile import profile as look
+
+    look(stage, config, overrides or [], steps, warm_up, top, out, trace)
+
+
+@app.command()
 def doctor() -> None:
-    """What this machine can do, and what would be used: threads, bf16, GPU, memory, sandbox, packages.
+    """What this machine can do, and what would be used: bf16, GPU, memory, sandbox, packages, switches.
 
     Examples:
 

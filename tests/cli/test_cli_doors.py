@@ -19,6 +19,7 @@ from fledge.cli import main
 from fledge.commands.text import plain
 from fledge.table import STAGES
 
+DOORS = ("run", "chat", "evaluate", "inspect", "lineage", "report", "profile", "doctor", *STAGES)
 TEXT = "The quick brown fox jumps over the lazy dog.\n一只敏捷的狐狸跳过了懒狗。\n" * 60
 
 
@@ -72,13 +73,13 @@ def test_help_is_quick_and_light() -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     assert "HEAVY []" in done.stdout
-    for door in ("run", "chat", "evaluate", "inspect", "lineage", "report", "doctor", *STAGES):
+    for door in DOORS:
         assert door in done.stdout
     # Processor time, because the machine may be busy with other things.
     assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 0.5
 
 
-@pytest.mark.parametrize("door", ["run", "chat", "evaluate", "inspect", "lineage", "report", "doctor", *STAGES])
+@pytest.mark.parametrize("door", DOORS)
 def test_every_door_has_examples(door: str) -> None:
     from typer.testing import CliRunner
 
@@ -143,9 +144,14 @@ def test_lineage_is_a_tree(tokenizer: Path) -> None:
 
 
 def test_doctor() -> None:
-    shown = fledge("doctor").stdout
-    for fact in ("threads", "memory", "gpu", "training type", "sandbox", "GFLOP/s", "torch"):
+    from fledge.core.machine import SWITCHES
+
+    shown = fledge("doctor", COLUMNS="400").stdout
+    for fact in ("memory", "gpu", "training type", "sandbox", "GFLOP/s", "GB/s", "torch", "set_switches()"):
         assert fact in shown
+    for switch in SWITCHES:
+        assert switch.name in shown
+        assert switch.off in shown, "how to turn it off"
 
 
 def test_text_of_models_cannot_act_on_the_terminal() -> None:

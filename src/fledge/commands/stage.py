@@ -10,7 +10,7 @@ from typing import Any
 
 import typer
 
-from fledge.core.artefact import is_finished
+from fledge.core.artefact import is_finished, read_manifest
 from fledge.core.bench import Bench
 from fledge.core.config import Config, read_yaml, with_overrides
 from fledge.core.errors import ConfigError
@@ -25,16 +25,30 @@ RANKED = ("pretrain", "sft", "dpo", "grpo")  # stages that torchrun may start as
 def run_stage(
     stage: str, config: str | None, overrides: list[str], out: Path | None, dry_run: bool, redo: bool
 ) -> None:
-    """CONFIG may be left out: then a first ``key=value`` stands in its place."""
+    run_built(stage, read_config(stage, config, overrides), out, dry_run, redo)
+
+
+def read_config(stage: str, config: str | None, overrides: list[str]) -> Config:
+    """CONFIG, a YAML file or the folder of an artefact that the stage has made, with overrides. It may be left out:
+    then a first ``key=value`` stands in its place."""
     path: Path | None = None
     if config is not None:
         if "=" in config and not Path(config).exists():
             overrides = [config, *overrides]
         else:
             path = Path(config).expanduser()
-    values = read_yaml(path) if path is not None else {}
-    built = stage_config(stage, with_overrides(values, overrides), str(path) if path else f"stage {stage}")
-    run_built(stage, built, out, dry_run, redo)
+    values: dict[str, Any] = {}
+    if path is not None:
+        values = _made_with(stage, path) if path.is_dir() else read_yaml(path)
+    return stage_config(stage, with_overrides(values, overrides), str(path) if path else f"stage {stage}")
+
+
+def _made_with(stage: str, folder: Path) -> dict[str, Any]:
+    """The configuration that an artefact's manifest records."""
+    manifest = read_manifest(folder)
+    if manifest.get("stage") != stage:
+        raise ConfigError(f"{folder}: was made by stage {manifest.get('stage')}, not {stage}; its keys are others")
+    return dict(manifest["config"])
 
 
 def run_built(stage: str, config: Config, out: Path | None, dry_run: bool, redo: bool) -> None:
@@ -65,8 +79,6 @@ def run_built(stage: str, config: Config, out: Path | None, dry_run: bool, redo:
         raise typer.Exit(130) from None
     if os.environ.get("RANK", "0") != "0":
         return  # the first rank tells
-    from fledge.core.artefact import read_manifest
-
     took = duration(read_manifest(out).get("seconds", 0))
     typer.echo(f"{out}: done before, nothing to do (it took {took})" if before else f"{out}: done in {took}")
 
