@@ -52,9 +52,7 @@ def divide(
     return parts
 
 
-def _by_phases(
-    account: Account, each: float, wall: Mapping[str, float], under: Mapping[str, float]
-) -> list[Part]:
+def _by_phases(account: Account, each: float, wall: Mapping[str, float], under: Mapping[str, float]) -> list[Part]:
     """On a processor: a phase takes what it was timed to take; operations divide those of the model."""
     factors, rest = [], []
     for phases in (MODEL[:2], MODEL[2:]):
@@ -97,7 +95,7 @@ def _by_kernels(account: Account, each: float, wall: Mapping[str, float]) -> lis
         if name == SOURCE:
             parts.append(Part(name, wall["source"]))
         elif name == REST:
-            parts.append(Part(name, left - busy * factor))
+            parts.append(Part(name, max(0.0, left - busy * factor)))
         else:
             seconds, forward, backward = (
                 account.of_part(name, phases).seconds * each * factor for phases in ((), MODEL[:2], MODEL[2:])
