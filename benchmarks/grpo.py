@@ -1,0 +1,26 @@
+"""A GRPO step, 8 prompts with 8 answers of 128 tokens, generation and update: ours against TRL, seconds a step.
+
+    python benchmarks/grpo.py [--rounds 3] [--only 512] [--quick]
+
+Prompts of 128 and of 512 tokens; the reward is the same trivial function on both sides.
+"""
+
+from __future__ import annotations
+
+import sys
+
+from pair import KEEP_MEMORY, Peer, Row, Side, main, parser
+
+
+def row(prompt: int, steps: int) -> Row:
+    work = ("grpo", "--size", "tiny8k", "--batch", "8", "--samples", "8", "--length", str(prompt), "--new", "128",
+            "--steps", str(steps), "--warmup", "1")  # fmt: skip
+    tuned = Side("trl_train.py", (*work, "--set", "gradient_checkpointing=False"), "hf", KEEP_MEMORY)
+    peers = (Peer("trl", False, (Side("trl_train.py", work, "hf"),)), Peer("trl", True, (tuned,)))
+    return Row(f"GRPO step 8x8, {prompt}+128", "s/step", Side("fledge_train.py", work), peers, ("tiny8k",), lower=True)
+
+
+if __name__ == "__main__":
+    arguments = parser(__doc__).parse_args()
+    steps = 1 if arguments.quick else 2
+    sys.exit(main("grpo", [row(128, steps), row(512, steps)], arguments))

@@ -1,0 +1,48 @@
+#!/usr/bin/env bash
+# The peers' environments, each pinned and on its own: benchmarks/peers.sh [NAME ...]; all of them without a name.
+#
+#   hf         torch, transformers, trl (rows of training, sampling, cold start)
+#   litgpt     torch, litgpt            (pretraining)
+#   llamacpp   llama-cpp-python, built here by cmake for this machine (sampling, greedy); gguf to write the weights
+#   nanochat   what a checkout of nanochat imports (sampling); the checkout itself is named by NANOCHAT=/path
+#
+# They lie in benchmarks/.peers/NAME. An interrupted run goes on where it was. Instead of an environment made here,
+# PEER_HF, PEER_LITGPT, PEER_LLAMACPP, PEER_NANOCHAT may name an interpreter that has the same versions.
+set -euo pipefail
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+python=${PYTHON:-python3}
+
+make() {  # NAME REQUIREMENT...
+    local name=$1 folder="$here/.peers/$1"
+    shift
+    if [ "$(cat "$folder/.made" 2>/dev/null || true)" = "$*" ]; then
+        echo "$name: is there"
+        return
+    fi
+    [ -x "$folder/bin/python" ] || "$python" -m venv "$folder"
+    echo "$name: $*"
+    if [ "$name" = llamacpp ]; then
+        # its build takes minutes: kept in a folder of its own, so that it goes on after an interruption
+        "$folder/bin/python" -m pip install --quiet 'scikit-build-core[pyproject]==0.11.6' cmake==4.4.4 ninja==1.13.2
+        PATH="$folder/bin:$PATH" CMAKE_ARGS='-DGGML_NATIVE=ON -DLLAVA_BUILD=OFF -DLLAMA_CURL=OFF' \
+            "$folder/bin/python" -m pip install --quiet --no-build-isolation \
+            --config-settings "build-dir=$here/.peers/llamacpp-build" "$@"
+    else
+        "$folder/bin/python" -m pip install --quiet "$@"
+    fi
+    printf '%s' "$*" > "$folder/.made"
+}
+
+peer() {
+    case $1 in
+        hf) make hf torch==2.13.0 transformers==5.23.0 trl==1.16.0 datasets==5.2.0 accelerate==1.15.0 ;;
+        litgpt) make litgpt torch==2.13.0 litgpt==0.5.13 ;;
+        llamacpp) make llamacpp llama-cpp-python==0.3.36 gguf==0.19.0 safetensors==0.8.0 ;;
+        nanochat) make nanochat torch==2.13.0 tiktoken==0.14.0 filelock pyarrow psutil requests numpy ;;
+        *) echo "peers.sh: no peer is called $1; there are hf, litgpt, llamacpp, nanochat" >&2; exit 2 ;;
+    esac
+}
+
+for name in "${@:-hf litgpt llamacpp nanochat}"; do
+    for one in $name; do peer "$one"; done
+done

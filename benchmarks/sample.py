@@ -1,0 +1,34 @@
+"""Sampling 64 sequences of 128 new tokens (8 prompts of 128, 8 samples each): ours against transformers, nanochat, llama.cpp.
+
+    python benchmarks/sample.py [--rounds 3] [--peer llama] [--quick]
+
+Every peer at the better of float32 and bf16 weights. nanochat's engine takes one prompt, so there it is 1 x 64 on both
+sides. llama.cpp has the same weights, as GGUF.
+"""
+
+from __future__ import annotations
+
+import sys
+
+from pair import KEEP_MEMORY, Peer, Row, Side, main, parser
+
+if __name__ == "__main__":
+    arguments = parser(__doc__).parse_args()
+    calls = ("--steps", "1" if arguments.quick else "3")
+    eight = ("--prompts", "8", "--samples", "8", *calls)
+    dtypes = [("--dtype", dtype) for dtype in ("float32", "bfloat16")]
+    plain = tuple(Side("transformers_generate.py", (*eight, *dtype), "hf") for dtype in dtypes)
+    tuned = tuple(Side("transformers_generate.py", (*eight, *dtype), "hf", KEEP_MEMORY) for dtype in dtypes)
+    llama = tuple(
+        Side("llamacpp_generate.py", (*eight, "--weights", weights), "llamacpp") for weights in ("f32", "bf16")
+    )
+    nano = tuple(Side("nanochat_generate.py", ("--samples", "64", *calls, *dtype), "nanochat") for dtype in dtypes)
+    ours = Side("fledge_generate.py", eight)
+    one = Side("fledge_generate.py", ("--prompts", "1", "--samples", "64", *calls))
+    rows = [
+        Row("sampling 64 sequences", "new tokens/s", ours,
+            (Peer("transformers", False, plain), Peer("transformers", True, tuned), Peer("llama.cpp", False, llama)),
+            ("tiny8k",)),
+        Row("sampling 64 sequences of one prompt", "new tokens/s", one, (Peer("nanochat", False, nano),), ("tiny8k",)),
+    ]  # fmt: skip
+    sys.exit(main("sample", rows, arguments))

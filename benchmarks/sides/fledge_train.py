@@ -1,0 +1,213 @@
+"""Ours: training steps of fledge, from the same pieces as its stages. JOB: pretrain, sft, dpo, dpo-live, grpo.
+
+    python benchmarks/sides/fledge_train.py pretrain --size tiny8k --batch 8 --length 512
+"""
+
+from __future__ import annotations
+
+import argparse
+import inspect
+import json
+import tempfile
+import time
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import work
+from fledge.core.config import build
+from fledge.core.machine import compute_dtype, product_rate, set_switches
+from fledge.core.records import Message, Task
+from fledge.model.hf import load_decoder
+from fledge.stages import dpo, grpo
+from fledge.stages.dialogues import Account, pair_example, read_conversations
+from fledge.stages.sft import Shuffled
+from fledge.tokenizer.chat import encode_prompt, encode_reply
+from fledge.tokenizer.tokenizer import Tokenizer
+from fledge.train.batch import Example, pack, single
+from fledge.train.loop import GlobalBatch, Loop, LoopConfig, Source
+from fledge.train.objective import Likelihood, Objective
+from fledge.train.optimizer import OptimizerConfig
+from fledge.train.scoring import reference_logp
+from fledge.train.trainee import Trainee
+
+
+class RandomIds:
+    """Source: fresh random ids each step."""
+
+    def __init__(self, batch: int, length: int, vocabulary: int) -> None:
+        self.batch, self.length, self.vocabulary = batch, length, vocabulary
+
+    def next(self, step: int, models: Mapping[str, Trainee]) -> GlobalBatch:
+        weight = np.ones(self.length, np.float32)
+        weight[0] = 0.0
+        rows = work.ids(step, self.batch, self.length, self.vocabulary)
+        return GlobalBatch([single(row, weight) for row in rows])
+
+    def state(self) -> dict[str, Any]:
+        return {}
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        pass
+
+
+class LiveReference:
+    """Source: pairs whose reference is computed anew in every step, by a frozen model that stays in memory."""
+
+    def __init__(self, inner: Shuffled, folder: Path, dtype: torch.dtype, micro_tokens: int) -> None:
+        self.inner, self.dtype, self.micro_tokens = inner, dtype, micro_tokens
+        self.frozen = load_decoder(folder).to(dtype)
+
+    def next(self, step: int, models: Mapping[str, Trainee]) -> GlobalBatch:
+        batch = self.inner.next(step, models)
+        flat = reference_logp(batch.examples, self.frozen, self.dtype, self.micro_tokens)
+        return replace(batch, examples=dpo.attach(batch.examples, "reference", flat))
+
+    def state(self) -> dict[str, Any]:
+        return self.inner.state()
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        self.inner.load_state(state)
+
+
+class Clock:
+    """Source: another one, with the seconds that it took and the tokens that it gave, a step each."""
+
+    def __init__(self, inner: Source) -> None:
+        self.inner = inner
+        self.seconds: list[float] = []
+        self.tokens: list[int] = []
+        self.last: list[Example] = []
+
+    def next(self, step: int, models: Mapping[str, Trainee]) -> GlobalBatch:
+        started = time.perf_counter()
+        batch = self.inner.next(step, models)
+        self.seconds.append(time.perf_counter() - started)
+        self.tokens.append(sum(example.tokens for example in batch.examples))
+        self.last = list(batch.examples)
+        return batch
+
+    def state(self) -> dict[str, Any]:
+        return self.inner.state()
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        self.inner.load_state(state)
+
+
+def main() -> None:
+    arguments = parse()
+    switches = set_switches()
+    dtype = compute_dtype(arguments.dtype)
+    folder = work.model_folder(arguments.size)
+    decoder = load_decoder(folder)
+    with tempfile.TemporaryDirectory() as place:
+        inner, objective = make(arguments, folder, dtype, Path(place))
+        source = Clock(inner)
+        extra = {"recompute": True} if arguments.recompute else {}
+        missing = set(extra) - set(inspect.signature(Trainee).parameters)
+        if missing:
+            raise SystemExit(f"this fledge has no switch {', '.join(missing)}")
+        trainee = Trainee(decoder, OptimizerConfig(lr=1e-4), dtype, **extra)
+        total = arguments.warmup + arguments.steps
+        config = LoopConfig(micro_tokens=arguments.micro_tokens, tensorboard=False)
+        loop = Loop(config, {"policy": trainee}, source, objective, total, Path(place), "")
+        seconds, first = work.timed(loop.step, arguments.steps, arguments.warmup)
+    counted = source.tokens[arguments.warmup :]
+    per_step = {"pretrain": counted, "sft": counted}.get(arguments.job, [arguments.batch] * arguments.steps)
+    if arguments.job == "pretrain":
+        rate = per_step[0] / work.median(seconds)  # every step is alike
+    elif arguments.job == "grpo":
+        rate = work.median(seconds)  # seconds a step
+    else:
+        rate = sum(per_step) / sum(seconds)
+    facts = loader(source, arguments.warmup, seconds)
+    if arguments.job == "pretrain":
+        reached = rate * work.train_flops(arguments.size, arguments.length) / 1e9
+        facts |= {"gflops": reached, "machine_gflops": product_rate(str(dtype).removeprefix("torch."), 2048, 1.0)}
+    work.report(
+        rate, first, ("fledge", "torch"), dtype=str(dtype).removeprefix("torch."), switches=switches,
+        threads=torch.get_num_threads(), step_seconds=[round(s, 4) for s in seconds], tokens=counted, **facts,
+    )  # fmt: skip
+
+
+def parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
+    parser.add_argument("job", choices=["pretrain", "sft", "dpo", "dpo-live", "grpo"])
+    parser.add_argument("--size", default="tiny8k")
+    parser.add_argument("--batch", type=int, default=8, help="segments, conversations, pairs or prompts a step")
+    parser.add_argument("--length", type=int, default=512, help="tokens of a segment or of a prompt")
+    parser.add_argument("--new", type=int, default=128, help="tokens of an answer")
+    parser.add_argument("--samples", type=int, default=8, help="answers a prompt (grpo)")
+    parser.add_argument("--steps", type=int, default=6)
+    parser.add_argument("--warmup", type=int, default=2)
+    parser.add_argument("--dtype", default="auto", choices=["auto", "float32", "bfloat16"])
+    parser.add_argument("--micro-tokens", type=int, default=LoopConfig().micro_tokens)
+    parser.add_argument("--recompute", action="store_true", help="recompute activations in the backward pass")
+    return parser.parse_args()
+
+
+def make(
+    arguments: argparse.Namespace, folder: Path, dtype: torch.dtype, place: Path
+) -> tuple[Source, Objective]:
+    """The stage's source of batches and its objective."""
+    if arguments.job == "pretrain":
+        rows = work.shape(arguments.size)["vocab_size"]
+        return RandomIds(arguments.batch, arguments.length, rows), Likelihood()
+    tokenizer = Tokenizer.load(folder)
+    count = arguments.batch * (arguments.warmup + arguments.steps)
+    if arguments.job == "sft":
+        return Shuffled(conversations(count, tokenizer, place), arguments.batch, 0), Likelihood()
+    if arguments.job == "grpo":
+        return rollouts(arguments, tokenizer), grpo.Grpo("grpo", 0.2, 0.2, max_new_tokens=arguments.new)
+    examples = []
+    for index, (prompt, chosen, rejected) in enumerate(work.pairs(count, arguments.length, arguments.new)):
+        head = encode_prompt(tokenizer, [Message(role="user", content=prompt)])
+        answers = [encode_reply(tokenizer, text) for text in (chosen, rejected)]
+        assert len(head) == arguments.length, f"a prompt of {len(head)} tokens"
+        assert all(len(answer) == arguments.new for answer in answers)
+        examples.append(pair_example(head, answers[0], answers[1], str(index)))
+    if arguments.job == "dpo":
+        flat = reference_logp(examples, load_decoder(folder), dtype, arguments.micro_tokens)
+        return Shuffled(dpo.attach(examples, "reference", flat), arguments.batch, 0), dpo.Dpo(0.1)
+    shuffled = Shuffled(examples, arguments.batch, 0)
+    return LiveReference(shuffled, folder, dtype, arguments.micro_tokens), dpo.Dpo(0.1)
+
+
+def conversations(count: int, tokenizer: Tokenizer, place: Path) -> list[Example]:
+    path = place / "sft.jsonl"
+    with path.open("w", encoding="utf-8") as file:
+        for prompt, answer in work.conversations(count):
+            messages = [{"role": "user", "content": prompt}, {"role": "assistant", "content": answer}]
+            file.write(json.dumps({"messages": messages}) + "\n")
+    return read_conversations([path], tokenizer, "response", 4096, "fail", Account())
+
+
+def rollouts(arguments: argparse.Namespace, tokenizer: Tokenizer) -> grpo.Rollouts:
+    """Groups sampled from the policy in training. The reward is the peer's: how many letters an answer uses."""
+    count = arguments.batch * (arguments.warmup + arguments.steps)
+    tasks = [
+        Task(id=str(i), messages=(Message(role="user", content=text),), verifier="reward:score", answer={})
+        for i, text in enumerate(work.prompts(count, arguments.length))
+    ]
+    rollout = {"prompts": arguments.batch, "samples": arguments.samples, "max_new_tokens": arguments.new}
+    values = {"model": ".", "tasks": ["."], "optimizer": {"lr": 1e-4}, "rollout": rollout, "dtype": arguments.dtype}
+    return grpo.Rollouts(tasks, build(grpo.Config, values), tokenizer, 4096, None, None)
+
+
+def loader(source: Clock, warmup: int, seconds: list[float]) -> dict[str, Any]:
+    """What a step waits for its batch: source and packing, the latter timed by packing the last batch once more."""
+    times = []
+    for _ in range(3):
+        started = time.perf_counter()
+        pack(source.last)
+        times.append(time.perf_counter() - started)
+    waited = work.median(source.seconds[warmup:]) + work.median(times)
+    return {"source_seconds": round(work.median(source.seconds[warmup:]), 5),
+            "pack_seconds": round(work.median(times), 5), "loader_share": round(waited / work.median(seconds), 5)}  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()
