@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, Literal
 
@@ -84,42 +83,64 @@ class TokenShards:
         batch, row = self._place(index)
         return {name: self._batches[batch].column(name)[row].as_py() for name in INFO}
 
-
-def write_shard(path: Path, rows: Iterable[dict[str, Any]]) -> tuple[int, int, int]:
-    """Write documents (the columns of ``SCHEMA``) atomically; returns (documents, tokens, bytes)."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.tmp")
-    documents = tokens = size = 0
-    with pa.OSFile(str(temporary), "wb") as sink, pa.ipc.new_file(sink, SCHEMA) as writer:
-        for group in _groups(rows):
-            documents += len(group)
-            tokens += sum(len(row["tokens"]) for row in group)
-            size += sum(row["bytes"] for row in group)
-            writer.write_batch(_batch(group))
-    os.replace(temporary, path)
-    return documents, tokens, size
+    def column(self, name: str) -> pa.ChunkedArray:
+        """One of ``INFO`` for all documents."""
+        return pa.chunked_array([batch.column(name) for batch in self._batches], SCHEMA.field(name).type)
 
 
-def _groups(rows: Iterable[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
-    group: list[dict[str, Any]] = []
-    held = 0
-    for row in rows:
-        group.append(row)
-        held += len(row["tokens"])
-        if held >= _BATCH_TOKENS:
-            yield group
-            group, held = [], 0
-    if group:
-        yield group
+class ShardWriter:
+    """Writes one file of documents. It appears when the ``with`` block ends without an error.
 
+    Record batches are cut at `_BATCH_TOKENS` tokens, so the bytes do not depend on the pieces that were added.
+    """
 
-def _batch(group: list[dict[str, Any]]) -> pa.RecordBatch:
-    lengths = np.array([len(row["tokens"]) for row in group], dtype=np.int64)
-    offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
-    values = np.concatenate([np.asarray(row["tokens"], dtype=np.int32) for row in group])
-    tokens = pa.LargeListArray.from_arrays(pa.array(offsets), pa.array(values), type=SCHEMA.field("tokens").type)
-    rest = [pa.array([row[field.name] for row in group], field.type) for field in list(SCHEMA)[1:]]
-    return pa.record_batch([tokens, *rest], schema=SCHEMA)
+    def __init__(self, path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._path, self._temporary = path, path.with_name(f".{path.name}.tmp")
+        self._pieces: list[tuple[np.ndarray, np.ndarray, pa.Table]] = []
+        self._held = 0  # tokens in them
+
+    def __enter__(self) -> ShardWriter:
+        self._sink = pa.OSFile(str(self._temporary), "wb")
+        self._writer = pa.ipc.new_file(self._sink, SCHEMA)
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
+        if kind is None:
+            self._write()
+        self._writer.close()
+        self._sink.close()
+        if kind is None:
+            os.replace(self._temporary, self._path)
+        else:
+            self._temporary.unlink()
+
+    def add(self, tokens: np.ndarray, lengths: np.ndarray, rest: pa.Table) -> None:
+        """Documents: their tokens one behind the other, int32; the tokens of each; the other columns of ``SCHEMA``."""
+        ends = np.cumsum(lengths)
+        begin = 0  # first document that is not added yet
+        while begin < len(lengths):
+            before = int(ends[begin - 1]) if begin else 0
+            full = int(np.searchsorted(ends, before + _BATCH_TOKENS - self._held))  # with this one a batch is full
+            stop = min(full + 1, len(lengths))
+            piece = tokens[before : ends[stop - 1]]
+            self._pieces.append((piece, lengths[begin:stop], rest.slice(begin, stop - begin)))
+            self._held += len(piece)
+            begin = stop
+            if self._held >= _BATCH_TOKENS:
+                self._write()
+
+    def _write(self) -> None:
+        if not self._pieces:
+            return
+        values, lengths = (np.concatenate([piece[i] for piece in self._pieces]) for i in (0, 1))
+        offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+        kind = SCHEMA.field("tokens").type
+        tokens = pa.LargeListArray.from_arrays(pa.array(offsets), pa.array(values, pa.int32()), type=kind)
+        rest = pa.concat_tables([piece[2] for piece in self._pieces]).combine_chunks()
+        columns = [rest.column(field.name).combine_chunks().cast(field.type) for field in list(SCHEMA)[1:]]
+        self._writer.write_batch(pa.record_batch([tokens, *columns], schema=SCHEMA))
+        self._pieces, self._held = [], 0
 
 
 def is_held_out(id_: str, fraction: float, seed: int) -> bool:

@@ -9,23 +9,32 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
-from collections import Counter
+import shutil
+import sys
 from collections.abc import Iterator
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
+import pyarrow as pa
 from pydantic import Field
 
 from fledge.core import config as core_config
 from fledge.core.artefact import Work, is_finished, produce, read_manifest
 from fledge.core.bench import Bench
 from fledge.core.errors import ArtefactError, DataError
+from fledge.core.packed import open_packed
 from fledge.core.progress import progress
-from fledge.core.readers import read_records
+from fledge.core.readers import read_records, read_rows
 from fledge.core.records import Document
 
-_BATCH = 1024  # documents encoded together
+if TYPE_CHECKING:
+    from fledge.corpus.shards import ShardWriter
+    from fledge.tokenizer.corpus import CorpusEncoder
+
+_WHERE_FROM = ("id", "source", "offset", "url", "language")
+_ROWS = 256  # of a Parquet file, read together
 _BYTES_PER_TOKEN = 3.9  # a guess for the forecast before anything was encoded
 _TOKENS_PER_SECOND = 500_000  # likewise
 
@@ -49,6 +58,7 @@ class Config(core_config.Config):
     held_out: float = Field(0.02, ge=0, lt=1, description="share of documents kept for measuring, by hash of the id")
     repeat: tuple[Repeat, ...] = Field((), description="the first entry that matches a document decides")
     seed: int = 0
+    workers: int | None = Field(None, ge=1, exclude=True, description="threads that encode; by default one a core")
 
 
 def run(config: Config, out: Path, redo: bool = False) -> None:
@@ -83,44 +93,94 @@ def estimate(config: Config, bench: Bench) -> dict[str, Any]:
 
 def _make(config: Config, work: Work) -> None:
     from fledge.corpus import tables
-    from fledge.corpus.shards import SPLITS, TokenShards, write_shard
+    from fledge.corpus.shards import SPLITS
+    from fledge.tokenizer.corpus import CorpusEncoder, Disagreement
     from fledge.tokenizer.tokenizer import Tokenizer
 
     files = [config.documents] if config.documents.is_file() else tables.parts(config.documents / "documents")
     if not files:
         raise DataError(f"{config.documents}: holds no documents/*.parquet. Give the folder that stage corpus wrote.")
     tokenizer = Tokenizer.load(config.tokenizer)
+    encoder = CorpusEncoder(tokenizer, config.workers)
+    try:
+        total = _encode_files(files, encoder, config, work.folder)
+    except Disagreement as error:
+        print(f"shards: {error}; all is encoded again by tokenizers alone", file=sys.stderr, flush=True)
+        for split in SPLITS:
+            shutil.rmtree(work.folder / split, ignore_errors=True)
+        encoder = CorpusEncoder(tokenizer, config.workers, slow=str(error))
+        total = _encode_files(files, encoder, config, work.folder)
+    _measure(config, work, total)
+    work.metrics |= {
+        "vocab_size": tokenizer.vocab_size, "tokenizer_ids": ids_hash(config.tokenizer), "encoder": encoder.engine,
+    }  # fmt: skip
+    if encoder.reason:
+        work.metrics["encoder_reason"] = encoder.reason
+
+
+def _encode_files(files: list[Path], encoder: CorpusEncoder, config: Config, folder: Path) -> int:
+    """Write what is missing of the shards; returns how many documents the files hold."""
+    from fledge.corpus.shards import SPLITS, ShardWriter
+
     counts = [_count(path) for path in files]
-    total = sum(counts)
-    with progress("shards", total, unit="docs") as bar:
+    with progress("shards", sum(counts), unit="docs") as bar:
         for number, (path, rows) in enumerate(zip(files, counts, strict=True)):
-            name = f"part-{number:05d}.arrow"
-            places = [work.folder / split / name for split in SPLITS]
-            if not all(place.exists() for place in places):  # else an earlier, interrupted run wrote them
-                encoded = list(_encoded(path, tokenizer, config))
-                for place, held_out in zip(places, (False, True), strict=True):
-                    write_shard(place, (row for row, out in encoded if out == held_out))
-            bar.advance(rows)
-    written = {split: TokenShards(work.folder, split) for split in SPLITS}
+            places = [folder / split / f"part-{number:05d}.arrow" for split in SPLITS]
+            if all(place.exists() for place in places):  # an earlier, interrupted run wrote them
+                bar.advance(rows)
+                continue
+            with ShardWriter(places[0]) as train, ShardWriter(places[1]) as held_out:
+                for (ids, lengths), info in encoder.encode_all(_batches(path)):
+                    for writer, documents in zip((train, held_out), _choose(info, lengths, config), strict=True):
+                        _add(writer, documents, ids, lengths, info)
+                    bar.advance(len(lengths))
+    return sum(counts)
+
+
+def _choose(info: pa.Table, lengths: np.ndarray, config: Config) -> tuple[list[int], list[int]]:
+    """Numbers of the documents to train on, one for each copy, and of those held out."""
+    from fledge.corpus.shards import is_held_out
+
+    chosen: tuple[list[int], list[int]] = ([], [])
+    ids, sources, languages = (info.column(name).to_pylist() for name in ("id", "source", "language"))
+    for number in np.flatnonzero(lengths > 1).tolist():  # the others have nothing but the end token
+        held_out = is_held_out(ids[number], config.held_out, config.seed)
+        times = next((r.times for r in config.repeat if r.matches(sources[number], languages[number])), 1)
+        chosen[held_out].extend([number] * (min(times, 1) if held_out else times))
+    return chosen
+
+
+def _add(writer: ShardWriter, documents: list[int], ids: np.ndarray, lengths: np.ndarray, info: pa.Table) -> None:
+    if not documents:
+        return
+    ends = np.cumsum(lengths)
+    copies = [sum(1 for _ in same) for _, same in itertools.groupby(documents)]
+    copy = pa.array([number for count in copies for number in range(count)], pa.int32())
+    tokens = np.concatenate([ids[ends[i] - lengths[i] : ends[i]] for i in documents])
+    writer.add(tokens, lengths[documents], info.take(documents).append_column("copy", copy))
+
+
+def _measure(config: Config, work: Work, total: int) -> None:
+    """Sizes of what was written, from the files: an earlier process may have written some of them."""
+    from fledge.corpus.shards import SPLITS, TokenShards
+
     unique = 0
-    for split, shards in written.items():
-        languages: Counter[str] = Counter()
-        for index in range(len(shards)):
-            info = shards.info(index)
-            languages[info["language"]] += int(shards.lengths[index])
-            unique += info["copy"] == 0
+    for split in SPLITS:
+        shards = TokenShards(work.folder, split)
+        unique += int((shards.column("copy").to_numpy() == 0).sum())
+        languages = pa.table({"language": shards.column("language"), "tokens": shards.lengths})
+        sums = languages.group_by("language").aggregate([("tokens", "sum")]).to_pydict()
         work.metrics[split] = {
             "documents": len(shards), "tokens": int(shards.lengths.sum()), "bytes": int(shards.byte_lengths.sum()),
-            "tokens_by_language": dict(sorted(languages.items())),
+            "tokens_by_language": dict(sorted(zip(sums["language"], sums["tokens_sum"], strict=True))),
         }  # fmt: skip
-    if not len(written["train"]):
+    train = work.metrics["train"]
+    if not train["documents"]:
         raise DataError(f"{config.documents}: no document is left to train on (repeat={config.repeat})")
-    train = work.metrics["train"]  # not_written: repeat with times=0, or empty texts
-    work.metrics |= {
+    work.metrics |= {  # not_written: repeat with times=0, or empty texts
         "documents": train["documents"], "tokens": train["tokens"], "not_written": total - unique,
         "mean_tokens": round(train["tokens"] / train["documents"], 1),
-        "bytes_per_token": round(train["bytes"] / train["tokens"], 3), "vocab_size": tokenizer.vocab_size,
-        "tokenizer_ids": ids_hash(config.tokenizer),
+        "bytes_per_token": round(train["bytes"] / train["tokens"], 3),
     }  # fmt: skip
 
 
@@ -145,44 +205,59 @@ def require_ids(shards: Path, tokenizer: Path) -> None:
         )
 
 
-def _encoded(path: Path, tokenizer: Any, config: Config) -> Iterator[tuple[dict[str, Any], bool]]:
-    """Rows of a shard and whether they are held out."""
-    import numpy as np
-
-    from fledge.corpus.shards import is_held_out
-
-    for rows in _batches(path):
-        for row, ids in zip(rows, tokenizer.encode_batch([row["text"] for row in rows]), strict=True):
-            if not ids:
-                continue
-            values = np.array([*ids, tokenizer.endoftext], dtype=np.int32)
-            held_out = is_held_out(row["id"], config.held_out, config.seed)
-            times = next((r.times for r in config.repeat if r.matches(row["source"], row["language"])), 1)
-            for copy in range(min(times, 1) if held_out else times):
-                info = {key: row[key] for key in ("id", "source", "offset", "url", "language")}
-                yield {**info, "tokens": values, "bytes": len(row["text"].encode()), "copy": copy}, held_out
-
-
 def _count(path: Path) -> int:
-    import pyarrow.parquet as pq
-
-    return pq.read_metadata(path).num_rows if path.suffix == ".parquet" else sum(len(rows) for rows in _batches(path))
-
-
-def _batches(path: Path) -> Iterator[list[dict[str, Any]]]:
-    """Rows of a corpus's file, or of a file of `Document` records, whose offset is their number in it."""
+    """Documents in a file. Those of JSON lines are not parsed for it."""
     import pyarrow.parquet as pq
 
     if path.suffix == ".parquet":
-        for batch in pq.ParquetFile(path).iter_batches(batch_size=_BATCH):
-            yield batch.to_pylist()
+        return int(pq.read_metadata(path).num_rows)
+    name = path.name.removesuffix(".gz").removesuffix(".zst")
+    if name.endswith((".json", ".parquet")):
+        return sum(1 for _ in read_rows(path))
+    with open_packed(path) as file:
+        try:
+            return sum(1 for line in file if line.strip())
+        except (OSError, EOFError):
+            return sum(1 for _ in read_rows(path))  # which says what is wrong
+
+
+def _batches(path: Path) -> Iterator[tuple[list[str], pa.Table]]:
+    """Texts of a file, about `BATCH_CHARACTERS` together, with the columns of the shards that say where from."""
+    import pyarrow.compute as pc
+    import pyarrow.parquet as pq
+
+    from fledge.tokenizer.corpus import BATCH_CHARACTERS
+
+    if path.suffix != ".parquet" or not {*_WHERE_FROM, "text"} <= set(pq.read_schema(path).names):
+        yield from _batches_of_records(path, BATCH_CHARACTERS)
         return
-    numbered = enumerate(read_records(path, Document))
-    while part := list(itertools.islice(numbered, _BATCH)):
-        yield [
-            {
-                "id": d.id, "text": d.text, "source": d.source, "offset": number, "url": "",
-                "language": d.language or "",
-            }
-            for number, d in part
-        ]  # fmt: skip
+    for batch in pq.ParquetFile(path).iter_batches(batch_size=_ROWS, columns=[*_WHERE_FROM, "text"]):
+        sizes = pc.binary_length(batch.column("text")).cast(pa.int64())
+        info = pa.table([*(batch.column(name) for name in _WHERE_FROM), sizes], names=[*_WHERE_FROM, "bytes"])
+        marks = np.cumsum(sizes.to_numpy(zero_copy_only=False)) // BATCH_CHARACTERS
+        begins = [0, *(np.flatnonzero(np.diff(marks)) + 1).tolist(), len(batch)]
+        for begin, end in itertools.pairwise(begins):
+            if end > begin:
+                yield batch.column("text").slice(begin, end - begin).to_pylist(), info.slice(begin, end - begin)
+
+
+def _batches_of_records(path: Path, size: int) -> Iterator[tuple[list[str], pa.Table]]:
+    """The same of a file of `Document` records, whose offset is their number in it."""
+    texts: list[str] = []
+    rows: list[tuple[str, str, int, str, str, int]] = []
+    held = 0
+
+    def batch() -> tuple[list[str], pa.Table]:
+        return texts, pa.table([*map(list, zip(*rows, strict=True))], names=[*_WHERE_FROM, "bytes"])
+
+    for number, document in enumerate(read_records(path, Document)):
+        text = document.text
+        bytes_ = len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))
+        texts.append(text)
+        rows.append((document.id, document.source, number, "", document.language or "", bytes_))
+        held += len(text)
+        if held >= size:
+            yield batch()
+            texts, rows, held = [], [], 0
+    if texts:
+        yield batch()

@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from fledge.core.errors import ArtefactError, DataError
-from fledge.core.machine import cores
-from fledge.tokenizer.bytelevel import ENDOFTEXT, IM_END, IM_START, FastEncoder, make_fast, token_bytes
+from fledge.tokenizer.bytelevel import ENDOFTEXT, IM_END, IM_START, token_bytes
+from fledge.tokenizer.corpus import CorpusEncoder, batches_of
+from fledge.tokenizer.fast import FastEncoder, make_fast
 from fledge.tokenizer.template import Template, read_template, write_template
 
 UNKNOWN = "\N{REPLACEMENT CHARACTER}"
@@ -156,19 +157,21 @@ class Tokenizer:
         return list(self._short[text])
 
     def encode_batch(self, texts: Iterable[str], threads: int | None = None) -> list[list[int]]:
-        """`encode` of many texts, on all cores (or ``threads``)."""
-        texts = [_valid(text) for text in texts]
+        """`encode` of many texts, on all cores (or ``threads``). For a corpus: `fledge.tokenizer.corpus`."""
+        texts = list(texts)
         fast = self.fast if sum(map(len, texts)) > _SMALL_BATCH else self._fast
-        result: list[list[int]] = [[] for _ in texts]
-        quick = [i for i, text in enumerate(texts) if fast is not None and fast.usable(text)]
-        if fast is not None:
-            for i, ids in zip(quick, fast.encode_batch([texts[i] for i in quick], threads or cores()), strict=True):
-                result[i] = ids
-        slow = sorted(set(range(len(texts))).difference(quick))
-        encoded = self._backend.encode_batch_fast([texts[i] for i in slow], add_special_tokens=False)
-        for i, item in zip(slow, encoded, strict=True):
-            result[i] = list(item.ids)
+        if fast is None:
+            return self.reference_ids(texts)
+        result: list[list[int]] = []
+        for (ids, lengths), _ in CorpusEncoder(self, threads, end=0).encode_all(batches_of(texts)):
+            ends = lengths.cumsum()
+            result += [ids[begin : end - 1].tolist() for begin, end in zip(ends - lengths, ends, strict=True)]
         return result
+
+    def reference_ids(self, texts: Sequence[str]) -> list[list[int]]:
+        """What the ids are by definition: those of `tokenizers`."""
+        found = self._backend.encode_batch_fast([_valid(text) for text in texts], add_special_tokens=False)
+        return [item.ids for item in found]
 
     @property
     def fast(self) -> FastEncoder | None:
