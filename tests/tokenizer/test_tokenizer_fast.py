@@ -48,7 +48,7 @@ def same(tokenizer: Tokenizer, texts: Sequence[str], workers: int = 1) -> None:
 
 @pytest.fixture
 def fresh(plain: Tokenizer) -> Tokenizer:
-    """A tokenizer whose fast encoder has learned no words yet."""
+    """A tokenizer of its own, whose fast encoder a test may change."""
     return Tokenizer(plain._definition, plain._config, plain._template_text)
 
 
@@ -61,32 +61,13 @@ def changed(plain: Tokenizer, change: Callable[[dict[str, Any]], None]) -> Token
 @pytest.mark.parametrize("workers", [1, 2])
 def test_adversarial_texts_have_the_same_ids(fresh: Tokenizer, workers: int) -> None:
     assert CorpusEncoder(fresh).engine == "tiktoken"
-    same(fresh, ADVERSARIAL, workers)
-    assert fresh.fast is not None
-    fresh.fast.learn([*training_texts(), *ADVERSARIAL] * 4)
     same(fresh, [*ADVERSARIAL, *random_texts(500, 11)], workers)
+    same(fresh, ADVERSARIAL[::-1], workers)
 
 
-def test_words_that_were_learned_change_no_ids(fresh: Tokenizer) -> None:
-    """Words that hold other words, that end inside tokens, that begin with a sign."""
-    text = inspect.getsource(random) + inspect.getsource(json) + CHINESE * 5
-    words = re.findall(r".?\w+", text)
-    draw = random.Random(5)
-    glued = ["".join(draw.choices(words, k=4)) for _ in range(2000)]
-    assert fresh.fast is not None
-    fresh.fast.learn([text, *glued] * 4)
-    assert fresh.fast._many is not None
-    assert len(fresh.fast._many._starts) > 1000
-    same(fresh, [text, *glued, *(word[1:] + word[:1] for word in words), *(word + "s" for word in words)])
-
-
-def test_many_batches_learn_and_stay_in_order(fresh: Tokenizer) -> None:
+def test_many_batches_stay_in_order(fresh: Tokenizer) -> None:
     text = inspect.getsource(random)
-    texts = [text[: 20_000 + 7 * i] for i in range(3 * BATCH_CHARACTERS // 20_000)]
-    same(fresh, texts, 2)
-    assert fresh.fast is not None
-    assert fresh.fast._many is not None
-    assert len(fresh.fast._many._starts) > 50
+    same(fresh, [text[: 20_000 + 7 * i] for i in range(5 * BATCH_CHARACTERS // 20_000)], 3)
 
 
 def test_marks_stand_before_the_last_of_several_spaces() -> None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import suppress
 from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
@@ -22,9 +21,8 @@ if TYPE_CHECKING:
 Encoded = tuple[np.ndarray, np.ndarray]
 T = TypeVar("T")
 
-BATCH_CHARACTERS = 1 << 20  # texts that are encoded together have about as many
+BATCH_CHARACTERS = 1 << 18  # of texts that are encoded together: what is made of them fits into a cache
 _COMPARED = 500  # characters of each batch that are encoded both ways
-_LEARN_AT = (0, 16, 256)  # batches that the frequent words are counted in: corpora are sorted by source
 
 
 class Disagreement(FledgeError):
@@ -69,12 +67,12 @@ class CorpusEncoder:
     def encode_all(self, batches: Iterable[tuple[Sequence[str], T]]) -> Iterator[tuple[Encoded, T]]:
         """`encode` of (texts, anything), in order, with the anything; a few batches are in memory at a time."""
         if self.workers == 1:
-            yield from ((self._checked(texts), tag) for texts, tag in self._learning(batches))
+            yield from ((self._checked(texts), tag) for texts, tag in batches)
             return
         pool = ThreadPoolExecutor(self.workers)
         waiting: deque[tuple[Future[Encoded], T]] = deque()
         try:
-            for texts, tag in self._learning(batches):
+            for texts, tag in batches:
                 waiting.append((pool.submit(self._checked, texts), tag))
                 if len(waiting) > 2 * self.workers:
                     future, tag = waiting.popleft()
@@ -84,13 +82,6 @@ class CorpusEncoder:
                 yield future.result(), tag
         finally:
             pool.shutdown(cancel_futures=True)
-
-    def _learning(self, batches: Iterable[tuple[Sequence[str], T]]) -> Iterator[tuple[Sequence[str], T]]:
-        for number, (texts, tag) in enumerate(batches):
-            if self._fast is not None and number in _LEARN_AT and sum(map(len, texts)) >= BATCH_CHARACTERS // 2:
-                with suppress(UnicodeEncodeError):  # encoding the text says what is wrong
-                    self._fast.learn(texts)
-            yield texts, tag
 
     def _checked(self, texts: Sequence[str]) -> Encoded:
         result = self.encode(texts)

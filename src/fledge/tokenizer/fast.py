@@ -8,18 +8,12 @@ one merge. So where tiktoken looks up the joined bytes and tokenizers the pair, 
 same order; and a whole word that is a token ends as that token. `make_fast` checks each of these for each token, and
 declines otherwise.
 
-Many documents go through one call, and two things that tiktoken is slow at are arranged for in the text and in the
-ranks. Measured on one core of an Intel Xeon with AMX, English source code with a vocabulary of 4,093 (MB/s): one
-document a call, as lists 6.4; many documents a call, as one buffer 7.1; *marks* in place of the look-ahead 12.3;
-*words* as ranks of their own 20.9.
-
-Marks. Of several white-space characters before a word the last goes with the word: ``\\s+(?!\\S)``, a look-ahead, for
-which the whole pattern runs in a back-tracking engine. A mark before that last character says the same without a
-look-ahead: no branch of the pattern matches it, so the splits end at it, and what is not matched is left out.
-
-Words. Frequent words that are several tokens get ranks behind all others, so that they are found at once, and are
-replaced by their tokens afterwards. The ids stay the same: where the merges of the tokenizer are exhausted, the bytes
-of a word between two ends of tokens are, by the argument above, the tokens that the word alone has.
+Many documents go through one call, and what tiktoken is slow at is arranged for in the text: of several white-space
+characters before a word the last goes with the word, which the pattern says by a look-ahead, ``\\s+(?!\\S)``, and for
+that the whole pattern runs in a back-tracking engine. A *mark* before that last character says the same without a
+look-ahead: no branch of the pattern matches it, so the splits end at it, and what is not matched is left out. Measured
+on one core of an Intel Xeon with AMX, MB/s with 4,096 and 32,768 rows: one document a call, as lists, 7.1 and 8.3;
+marked, 9.2 and 11.4. (Frequent words as ranks of their own gave another 1.1, and cost as much to find: not kept.)
 """
 
 from __future__ import annotations
@@ -27,7 +21,6 @@ from __future__ import annotations
 import functools
 import json
 import re
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -50,11 +43,6 @@ _LONG_RUN = re.compile(rf"\s{{{LONGEST_RUN}}}")
 _WHITE = [*range(0x9, 0xE), 0x20, 0x85, 0xA0, 0x1680, *range(0x2000, 0x200B), 0x2028, 0x2029, 0x202F, 0x205F, 0x3000]
 _SPACE, _MAY_BE_LAST, _OTHER = 1, 2, 4
 
-_WORD = re.compile(r"(?:[^\r\n\w]|_)?[^\W\d_]{2,}| ?(?:[^\s\w]|_){2,}[\r\n]*")
-_SAMPLE = 1 << 20  # characters that words are counted in
-_LEAST = 4  # occurrences of a word there
-_MOST_WORDS = 1 << 15
-
 
 class FastEncoder:
     """Ids of texts in which no added token is to be found. Made by `make_fast`; may be used from several threads."""
@@ -66,8 +54,7 @@ class FastEncoder:
         self._added = re.compile("|".join(map(re.escape, added))) if added else None
         self._ranks = ranks
         self._pattern = pattern
-        self._counts: Counter[str] = Counter()
-        self._many: _Many | None = None
+        self._separator = max(ranks.values()) + 1
 
     # -- one text --------------------------------------------------------------------------------------------------
 
@@ -100,52 +87,15 @@ class FastEncoder:
             return None
         if self._normalise is not None and not is_nfc(joined):
             joined = SEPARATOR.join([*map(self._ready, texts), ""])
-        if self._many is None:
-            self._many = _Many(self._ranks, self._pattern, {})
-        ids, ends = self._many.encode(marked(joined))
+        found = self._many.encode_to_numpy(marked(joined), allowed_special={SEPARATOR})
+        ids = found.astype(np.int32)
+        ends = np.flatnonzero(found == self._separator)
         ids[ends] = end
         return ids, np.diff(ends, prepend=-1)
 
-    def learn(self, texts: Sequence[str]) -> None:
-        """Count the words of some texts, with those of earlier ones, and keep frequent ones ready."""
-        self._counts.update(_WORD.findall("\n".join(texts)[:_SAMPLE]))
-        whole = _encoding(self._ranks, r"(?s:.+)")
-        words: dict[bytes, list[int]] = {}
-        for word, count in self._counts.most_common(_MOST_WORDS):
-            if count < _LEAST:
-                break
-            if word.encode() not in self._ranks:
-                words[word.encode()] = whole.encode_ordinary(word)
-        self._many = _Many(self._ranks, self._pattern, words)
-
-
-class _Many:
-    """Texts that are joined and marked -> ids; words (bytes -> their ids) are looked up whole."""
-
-    def __init__(self, ranks: Mapping[bytes, int], pattern: str, words: Mapping[bytes, list[int]]) -> None:
-        self._separator = max(ranks.values()) + 1  # ids of words follow
-        known = {**ranks, **{word: self._separator + 1 + number for number, word in enumerate(words)}}
-        self._encoding = _encoding(known, without_look_ahead(pattern), {SEPARATOR: self._separator})
-        sizes = np.array([len(ids) for ids in words.values()], np.int64)
-        self._parts = np.array([number for ids in words.values() for number in ids], np.uint32)
-        self._starts = np.cumsum(sizes) - sizes
-        self._sizes = np.concatenate([np.ones(self._separator + 1, np.int64), sizes])  # by id
-
-    def encode(self, text: str) -> tuple[np.ndarray, np.ndarray]:
-        """(ids, int32, with anything at the places of separators; those places)."""
-        found = self._encoding.encode_to_numpy(text, allowed_special={SEPARATOR})
-        if len(self._parts):
-            found = self._expanded(found)
-        return found.astype(np.int32), np.flatnonzero(found == self._separator)
-
-    def _expanded(self, found: np.ndarray) -> np.ndarray:
-        """Ids of words replaced by those of their tokens."""
-        ids = np.repeat(found, self._sizes.take(found))
-        words = found[found > self._separator]
-        sizes = self._sizes.take(words)
-        inside = np.arange(sizes.sum()) - np.repeat(np.cumsum(sizes) - sizes, sizes)  # place of a token in its word
-        ids[ids > self._separator] = self._parts[np.repeat(self._starts[words - self._separator - 1], sizes) + inside]
-        return ids
+    @functools.cached_property
+    def _many(self) -> Any:
+        return _encoding(self._ranks, without_look_ahead(self._pattern), {SEPARATOR: self._separator})
 
 
 def _encoding(ranks: Mapping[bytes, int], pattern: str, special: Mapping[str, int] | None = None) -> Any:
@@ -172,7 +122,7 @@ def marked(text: str) -> str:
     Done on arrays: as a regular expression of Python it takes 40 ns a character of source code, this 5 to 10.
     """
     form, kind = ("latin-1", np.uint8) if text.isascii() else ("utf-32-le", np.uint32)
-    points = np.frombuffer(text.encode(form), kind)
+    points: np.ndarray = np.frombuffer(text.encode(form), kind)
     kinds = _kinds().take(points if text.isascii() else np.minimum(points, _WHITE[-1] + 1))
     places = np.flatnonzero(kinds[:-2] & (kinds[1:-1] >> 1) & (kinds[2:] >> 2) & 1) + 1
     if not len(places):
