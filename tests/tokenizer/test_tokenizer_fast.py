@@ -207,6 +207,9 @@ def test_encoders_that_disagree_are_noticed(plain: Tokenizer, fresh: Tokenizer) 
     fresh._fast, fresh._fast_reason = fast_module.FastEncoder(ranks, plain.fast._pattern, True), ""
     with pytest.raises(Disagreement, match="different ids"):
         list(CorpusEncoder(fresh, 2).encode_all([([CHINESE], None), (["banana tea"], None)]))
+    texts = [CHINESE * 500, "banana tea"]
+    assert fresh.encode_batch(texts) == plain.reference_ids(texts)
+    assert "different ids" in fresh.fast_reason
     same_texts = CorpusEncoder(fresh, 2, slow="they disagreed")
     assert (same_texts.engine, same_texts.reason) == ("tokenizers", "they disagreed")
     assert same_texts.encode(["banana"])[0].tolist() == [*plain.reference_ids(["banana"])[0], plain.endoftext]

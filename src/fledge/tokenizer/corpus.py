@@ -89,7 +89,7 @@ class CorpusEncoder:
             sample = texts[len(texts) // 2][:_COMPARED]
             ids = self._tokenizer.reference_ids([sample])[0]
             if self.encode([sample])[0].tolist() != [*ids, self._end]:
-                raise Disagreement(f"tiktoken and tokenizers give different ids for {sample!r}")
+                raise Disagreement(f"tiktoken and tokenizers give different ids for text like {sample[:60]!r}")
         return result
 
     def _by_tokenizers(self, texts: Sequence[str]) -> Encoded:

@@ -15,7 +15,7 @@ from typing import Any
 
 from fledge.core.errors import ArtefactError, DataError
 from fledge.tokenizer.bytelevel import ENDOFTEXT, IM_END, IM_START, token_bytes
-from fledge.tokenizer.corpus import CorpusEncoder, batches_of
+from fledge.tokenizer.corpus import CorpusEncoder, Disagreement, batches_of
 from fledge.tokenizer.fast import FastEncoder, make_fast
 from fledge.tokenizer.template import Template, read_template, write_template
 
@@ -163,9 +163,13 @@ class Tokenizer:
         if fast is None:
             return self.reference_ids(texts)
         result: list[list[int]] = []
-        for (ids, lengths), _ in CorpusEncoder(self, threads, end=0).encode_all(batches_of(texts)):
-            ends = lengths.cumsum()
-            result += [ids[begin : end - 1].tolist() for begin, end in zip(ends - lengths, ends, strict=True)]
+        try:
+            for (ids, lengths), _ in CorpusEncoder(self, threads, end=0).encode_all(batches_of(texts)):
+                ends = lengths.cumsum()
+                result += [ids[begin : end - 1].tolist() for begin, end in zip(ends - lengths, ends, strict=True)]
+        except Disagreement as error:
+            self._fast, self._fast_reason = None, str(error)
+            return self.reference_ids(texts)
         return result
 
     def reference_ids(self, texts: Sequence[str]) -> list[list[int]]:
