@@ -27,7 +27,7 @@ endif
 unexport NAME PAGES RUN
 export FLEDGE_TORCH_INDEX := $(value TORCH_INDEX)
 
-.PHONY: help quickstart smoke test test-long lint proof clean
+.PHONY: help quickstart smoke test test-long lint proof bench bench-quick clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -54,9 +54,16 @@ lint: $(VENV)/.stamp-dev ## style and types
 	$(BIN)/ruff check src tests benchmarks
 	$(BIN)/mypy
 	$(BIN)/mypy benchmarks/*.py
+	cd benchmarks/sides && ../../$(BIN)/mypy --config-file ../../pyproject.toml *.py
 
 proof: $(VENV)/.stamp-dev ## that the stages do something: two seeds, many items, paired intervals (20 minutes a seed)
 	$(BIN)/python benchmarks/proof.py
+
+bench: $(VENV)/.stamp-dev ## beside other libraries (benchmarks/README.md), 55 minutes; make the peers first: benchmarks/peers.sh
+	$(BIN)/python benchmarks/all.py
+
+bench-quick: $(VENV)/.stamp-dev ## the same from one short round, 20 minutes
+	$(BIN)/python benchmarks/all.py --quick
 
 clean: ## remove what was installed and cached here; runs are kept
 	rm -rf $(VENV) .pytest_cache .ruff_cache .mypy_cache

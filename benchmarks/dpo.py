@@ -21,5 +21,8 @@ def row(job: str, name: str, steps: int) -> Row:
 if __name__ == "__main__":
     arguments = parser(__doc__).parse_args()
     steps = 2 if arguments.quick else 5
-    rows = [row("dpo", "DPO 512+2x128, reference cached", steps), row("dpo-live", "DPO 512+2x128, reference live", steps)]
+    rows = [
+        row("dpo", "DPO 512+2x128, reference cached", steps),
+        row("dpo-live", "DPO 512+2x128, reference live", steps),
+    ]
     sys.exit(main("dpo", rows, arguments))

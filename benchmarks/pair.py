@@ -126,7 +126,8 @@ def run_side(side: Side, timeout: float = 600.0) -> Run:
         reader.start()
     alarm = threading.Timer(timeout, process.kill)
     alarm.start()
-    # wait4 and not Popen.wait: it gives the peak memory of this child and its own children
+    # wait4 and not Popen.wait: it gives the peak memory of this child and its own children. Never less than what this
+    # process had when it started the child, so nothing heavy (torch) may be imported here.
     _, status, usage = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)
     alarm.cancel()

@@ -22,11 +22,17 @@ make() {  # NAME REQUIREMENT...
     [ -x "$folder/bin/python" ] || "$python" -m venv "$folder"
     echo "$name: $*"
     if [ "$name" = llamacpp ]; then
-        # its build takes minutes: kept in a folder of its own, so that it goes on after an interruption
+        # its build takes minutes: source and build stay in folders of their own, so that it goes on after an interruption
+        local source="$here/.peers/llamacpp-source"
         "$folder/bin/python" -m pip install --quiet 'scikit-build-core[pyproject]==0.11.6' cmake==4.4.4 ninja==1.13.2
+        if [ ! -f "$source/pyproject.toml" ]; then
+            "$folder/bin/python" -m pip download --quiet --no-deps --no-build-isolation --no-binary :all: -d "$source" "$1"
+            tar -xzf "$source"/*.tar.gz -C "$source" --strip-components=1
+        fi
         PATH="$folder/bin:$PATH" CMAKE_ARGS='-DGGML_NATIVE=ON -DLLAVA_BUILD=OFF -DLLAMA_CURL=OFF' \
             "$folder/bin/python" -m pip install --quiet --no-build-isolation \
-            --config-settings "build-dir=$here/.peers/llamacpp-build" "$@"
+            --config-settings "build-dir=$here/.peers/llamacpp-build" "$source"
+        "$folder/bin/python" -m pip install --quiet "${@:2}"
     else
         "$folder/bin/python" -m pip install --quiet "$@"
     fi

@@ -1,9 +1,9 @@
-"""Sampling 64 sequences of 128 new tokens (8 prompts of 128, 8 samples each): ours against transformers, nanochat, llama.cpp.
+"""Sampling 64 sequences, 128 new tokens after 128: ours against transformers, nanochat and llama.cpp.
 
     python benchmarks/sample.py [--rounds 3] [--peer llama] [--quick]
 
-Every peer at the better of float32 and bf16 weights. nanochat's engine takes one prompt, so there it is 1 x 64 on both
-sides. llama.cpp has the same weights, as GGUF.
+Eight prompts with eight samples each. Every peer at the better of float32 and bf16 weights. nanochat's engine takes
+one prompt, so there it is 1 x 64 on both sides. llama.cpp has the same weights, as GGUF.
 """
 
 from __future__ import annotations

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 import work
+
 from fledge.core.machine import compute_dtype, set_switches
 from fledge.generate.engine import Engine, Request
 from fledge.generate.sampling import Sampling

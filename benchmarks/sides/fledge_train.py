@@ -18,12 +18,15 @@ from typing import Any
 import numpy as np
 import torch
 import work
+
 from fledge.core.config import build
 from fledge.core.machine import compute_dtype, product_rate, set_switches
 from fledge.core.records import Message, Task
+from fledge.corpus.shards import TokenShards
 from fledge.model.hf import load_decoder
 from fledge.stages import dpo, grpo
 from fledge.stages.dialogues import Account, pair_example, read_conversations
+from fledge.stages.pretrain import Documents
 from fledge.stages.sft import Shuffled
 from fledge.tokenizer.chat import encode_prompt, encode_reply
 from fledge.tokenizer.tokenizer import Tokenizer
@@ -116,13 +119,11 @@ def main() -> None:
         loop = Loop(config, {"policy": trainee}, source, objective, total, Path(place), "")
         seconds, first = work.timed(loop.step, arguments.steps, arguments.warmup)
     counted = source.tokens[arguments.warmup :]
-    per_step = {"pretrain": counted, "sft": counted}.get(arguments.job, [arguments.batch] * arguments.steps)
-    if arguments.job == "pretrain":
-        rate = per_step[0] / work.median(seconds)  # every step is alike
-    elif arguments.job == "grpo":
-        rate = work.median(seconds)  # seconds a step
-    else:
-        rate = sum(per_step) / sum(seconds)
+    rate = {
+        "pretrain": work.median(counted) / work.median(seconds),
+        "sft": sum(counted) / sum(seconds),  # steps are not alike
+        "grpo": work.median(seconds),  # seconds a step
+    }.get(arguments.job, arguments.batch / work.median(seconds))
     facts = loader(source, arguments.warmup, seconds)
     if arguments.job == "pretrain":
         reached = rate * work.train_flops(arguments.size, arguments.length) / 1e9
@@ -145,6 +146,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--warmup", type=int, default=2)
     parser.add_argument("--dtype", default="auto", choices=["auto", "float32", "bfloat16"])
     parser.add_argument("--micro-tokens", type=int, default=LoopConfig().micro_tokens)
+    parser.add_argument("--shards", type=Path, help="pretrain from token shards instead of fresh random ids")
     parser.add_argument("--recompute", action="store_true", help="recompute activations in the backward pass")
     return parser.parse_args()
 
@@ -153,6 +155,9 @@ def make(
     arguments: argparse.Namespace, folder: Path, dtype: torch.dtype, place: Path
 ) -> tuple[Source, Objective]:
     """The stage's source of batches and its objective."""
+    if arguments.shards:
+        step = arguments.batch * arguments.length
+        return Documents(TokenShards(arguments.shards), arguments.length, step, 0), Likelihood()
     if arguments.job == "pretrain":
         rows = work.shape(arguments.size)["vocab_size"]
         return RandomIds(arguments.batch, arguments.length, rows), Likelihood()
@@ -205,8 +210,11 @@ def loader(source: Clock, warmup: int, seconds: list[float]) -> dict[str, Any]:
         pack(source.last)
         times.append(time.perf_counter() - started)
     waited = work.median(source.seconds[warmup:]) + work.median(times)
-    return {"source_seconds": round(work.median(source.seconds[warmup:]), 5),
-            "pack_seconds": round(work.median(times), 5), "loader_share": round(waited / work.median(seconds), 5)}  # fmt: skip
+    return {
+        "source_seconds": round(work.median(source.seconds[warmup:]), 5),
+        "pack_seconds": round(work.median(times), 5),
+        "loader_share": round(waited / work.median(seconds), 5),
+    }
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 import work
+
 from fledge.model.config import DecoderConfig
 from fledge.model.decoder import Decoder
 from fledge.model.hf import save_decoder

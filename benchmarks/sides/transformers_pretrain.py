@@ -1,4 +1,4 @@
-"""The peer: a plain training loop around transformers' Qwen2, as its users write one; or litgpt's model in the same loop.
+"""The peer: a plain training loop around transformers' Qwen2, as users write one; or around litgpt's model.
 
     python benchmarks/sides/transformers_pretrain.py --size tiny8k --batch 8 --length 512 [--dtype float32] [--compile]
 """

@@ -141,9 +141,10 @@ def dpo(
 def grpo(
     arguments: argparse.Namespace, common: dict[str, Any], model: Any, tokenizer: Any, clock: Any, place: Path
 ) -> Any:
-    import reward
     from datasets import Dataset
     from trl import GRPOConfig, GRPOTrainer
+
+    import reward
 
     count = arguments.batch * (arguments.warmup + arguments.steps)
     rows = [{"prompt": work.as_text(text)} for text in work.prompts(count, arguments.length)]
