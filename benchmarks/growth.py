@@ -20,7 +20,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from pair import HERE, RESULTS, Missing, Run, Side, lock, machine, prepare, run_side
+from pair import HERE, RESULTS, WORK, Missing, Run, Side, lock, machine, prepare, run_side
 
 Points = list[dict[str, Any]]
 
@@ -60,7 +60,7 @@ def data_set(quick: bool) -> Points:
         words = [sys.executable, str(HERE / "sides" / "make_shards.py"), str(tokens)]
         with lock():
             subprocess.run(words, check=True, env={**os.environ, "PYTHONPATH": str(HERE.parent / "src")})
-        run = train("--shards", str(HERE / ".work" / "shards" / str(tokens)), "--steps", "4", "--warmup", "1")
+        run = train("--shards", str(WORK / "shards" / str(tokens)), "--steps", "4", "--warmup", "1")
         result.append(point(run, tokens=tokens))
     return result
 
@@ -129,7 +129,7 @@ def main() -> int:
     parser.add_argument("--quick", action="store_true")
     arguments = parser.parse_args()
     prepare(("tiny8k", "tiny32k", "tiny152k", "small30m"))
-    path = (HERE / ".work" / "quick" if arguments.quick else RESULTS) / "growth.json"
+    path = (WORK / "quick" if arguments.quick else RESULTS) / "growth.json"
     facts: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
     if facts.get("machine") != machine():
         facts = {"machine": machine(), "series": {}}

@@ -33,6 +33,7 @@ from fledge.core.machine import bf16_instructions
 HERE = Path(__file__).resolve().parent
 RESULTS = HERE / "results"
 SIDES = HERE / "sides"
+WORK = Path(os.environ.get("BENCH_WORK") or HERE / ".work")  # as sides/work.py has it
 # What any user may set for glibc: freed memory is kept instead of being returned and faulted in anew every step.
 KEEP_MEMORY = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": "100000000000", "MALLOC_TOP_PAD_": "67108864"}
 KEYS = ("job", "peer", "tuned", "ours", "theirs", "unit", "ratio", "ours_mib", "theirs_mib", "config")
@@ -259,8 +260,7 @@ def lock() -> Iterator[None]:
 
 def prepare(sizes: Sequence[str]) -> None:
     """Model folders that both sides read."""
-    place = Path(os.environ.get("BENCH_WORK") or HERE / ".work") / "models"
-    wanted = [size for size in sizes if not (place / size / "model.safetensors").exists()]
+    wanted = [size for size in sizes if not (WORK / "models" / size / "model.safetensors").exists()]
     if wanted:
         environment = {**os.environ, "PYTHONPATH": str(HERE.parent / "src")}
         subprocess.run([sys.executable, str(SIDES / "make_model.py"), *wanted], env=environment, check=True)
@@ -360,7 +360,7 @@ def main(name: str, rows: Sequence[Row], arguments: argparse.Namespace) -> int:
     """Run the rows asked for; the results go to ``results/NAME.jsonl``. Returns the exit code: 1 where ours failed."""
     started = time.monotonic()
     rounds = 1 if arguments.quick else arguments.rounds
-    place = HERE / ".work" / "quick" if arguments.quick else RESULTS
+    folder = WORK / "quick" if arguments.quick else RESULTS
     done: list[dict[str, Any]] = []
     for row in rows:
         if arguments.only not in row.job:
@@ -370,13 +370,13 @@ def main(name: str, rows: Sequence[Row], arguments: argparse.Namespace) -> int:
             continue
         fresh = measure(Row(row.job, row.unit, row.ours, peers, row.sizes, row.lower), rounds, arguments.timeout,
                         lambda line: print(line, flush=True))  # fmt: skip
-        write_rows(place / f"{name}.jsonl", fresh)
+        write_rows(folder / f"{name}.jsonl", fresh)
         done += fresh
     if not done:
         print(f"{name}: no row has {arguments.only!r} and a peer with {arguments.peer!r} in its name", file=sys.stderr)
         return 2
     if not arguments.only and not arguments.peer:
-        write_rows(place / f"{name}.jsonl", done, whole=True)
+        write_rows(folder / f"{name}.jsonl", done, whole=True)
     print(table(done), flush=True)
     print(f"{name}: {time.monotonic() - started:.0f} s", flush=True)
     return 1 if any(row["ours"] is None for row in done) else 0
