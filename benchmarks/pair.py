@@ -50,7 +50,9 @@ class Side:
 
     @property
     def shown(self) -> str:
-        return " ".join([*(f"{k}={v}" for k, v in self.variables.items()), self.script, *self.arguments])
+        kept = self.variables == KEEP_MEMORY
+        words = ["MALLOC_*"] if kept else [f"{k}={v}" for k, v in self.variables.items()]
+        return " ".join([*words, self.script, *self.arguments])
 
 
 @dataclass(frozen=True)

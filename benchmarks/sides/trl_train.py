@@ -38,8 +38,10 @@ def main() -> None:
         tokens = count_tokens(trainer) if arguments.job == "sft" else []
         trainer.train()
     seconds = clock.seconds[arguments.warmup :]
+    facts: dict[str, Any] = {}
     if arguments.job == "sft":
-        rate = sum(real for real, _ in tokens[arguments.warmup : total]) / sum(seconds)
+        real, padded = (sum(pair[i] for pair in tokens[arguments.warmup : total]) for i in (0, 1))
+        rate, facts = real / sum(seconds), {"real_tokens": real, "padded_tokens": padded}
     elif arguments.job == "grpo":
         rate = work.median(seconds)  # seconds a step
     else:
@@ -47,8 +49,7 @@ def main() -> None:
     work.report(
         rate, clock.first, ("torch", "transformers", "trl"), threads=torch.get_num_threads(),
         bf16=bool(trainer.args.bf16), gradient_checkpointing=bool(trainer.args.gradient_checkpointing),
-        padded_tokens=sum(t for _, t in tokens[arguments.warmup : total]),
-        real_tokens=sum(t for t, _ in tokens[arguments.warmup : total]), step_seconds=[round(s, 4) for s in seconds],
+        step_seconds=[round(s, 4) for s in seconds], **facts,
     )  # fmt: skip
 
 
