@@ -44,7 +44,7 @@ peer() {
         hf) make hf torch==2.13.0 transformers==5.23.0 trl==1.16.0 datasets==5.2.0 accelerate==1.15.0 ;;
         litgpt) make litgpt torch==2.13.0 litgpt==0.5.13 ;;
         llamacpp) make llamacpp llama-cpp-python==0.3.36 gguf==0.19.0 safetensors==0.8.0 ;;
-        nanochat) make nanochat torch==2.13.0 tiktoken==0.14.0 filelock pyarrow psutil requests numpy ;;
+        nanochat) make nanochat torch==2.13.0 tiktoken==0.14.0 filelock==4.2.11 numpy==2.4.6 ;;
         *) echo "peers.sh: no peer is called $1; there are hf, litgpt, llamacpp, nanochat" >&2; exit 2 ;;
     esac
 }
