@@ -22,7 +22,18 @@ from fledge.train.objective import Likelihood, Objective, Outputs, Terms
 from fledge.train.optimizer import OptimizerConfig
 from fledge.train.parts import divide
 from fledge.train.profile import Profile, take_profile, watched
-from fledge.train.trace import ATTENTION, CASTS, ELEMENTWISE, HEAD, OPTIMIZER, PARTS, PROJECTIONS, SOURCE, Account, Amount
+from fledge.train.trace import (
+    ATTENTION,
+    CASTS,
+    ELEMENTWISE,
+    HEAD,
+    OPTIMIZER,
+    PARTS,
+    PROJECTIONS,
+    SOURCE,
+    Account,
+    Amount,
+)
 from fledge.train.trainee import Trainee
 from fledge.train.watch import PHASES, Load, Watch, watched_trainee
 
