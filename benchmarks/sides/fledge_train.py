@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import argparse
-import inspect
 import json
 import tempfile
 import time
@@ -24,6 +23,7 @@ from fledge.core.machine import compute_dtype, product_rate, set_switches
 from fledge.core.records import Message, Task
 from fledge.corpus.shards import TokenShards
 from fledge.model.hf import load_decoder
+from fledge.model.passes import compile_passes
 from fledge.stages import dpo, grpo
 from fledge.stages.dialogues import Account, pair_example, read_conversations
 from fledge.stages.pretrain import Documents
@@ -102,18 +102,16 @@ class Clock:
 
 def main() -> None:
     arguments = parse()
-    switches = set_switches()
+    # as a stage does for any run that is long enough to pay for it
+    missing_compiler = compile_passes(arguments.compile == "on")
+    switches = {**set_switches(), "compiled_passes": arguments.compile == "on" and not missing_compiler}
     dtype = compute_dtype(arguments.dtype)
     folder = work.model_folder(arguments.size)
     decoder = load_decoder(folder)
     with tempfile.TemporaryDirectory() as place:
         inner, objective = make(arguments, folder, dtype, Path(place))
         source = Clock(inner)
-        extra = {"recompute": True} if arguments.recompute else {}
-        missing = set(extra) - set(inspect.signature(Trainee).parameters)
-        if missing:
-            raise SystemExit(f"this fledge has no switch {', '.join(missing)}")
-        trainee = Trainee(decoder, OptimizerConfig(lr=1e-4), dtype, **extra)
+        trainee = Trainee(decoder, OptimizerConfig(lr=1e-4), dtype, recompute=arguments.recompute)
         total = arguments.warmup + arguments.steps
         config = LoopConfig(micro_tokens=arguments.micro_tokens, tensorboard=False)
         loop = Loop(config, {"policy": trainee}, source, objective, total, Path(place), "")
@@ -148,6 +146,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--micro-tokens", type=int, default=LoopConfig().micro_tokens)
     parser.add_argument("--shards", type=Path, help="pretrain from token shards instead of fresh random ids")
     parser.add_argument("--recompute", action="store_true", help="recompute activations in the backward pass")
+    parser.add_argument("--compile", default="on", choices=["on", "off"], help="the passes between products")
     return parser.parse_args()
 
 
