@@ -53,14 +53,22 @@ def main() -> int:
     growth = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
     parts = {"machine": machines(rows), "rows": tables(rows), "skipped": skipped(rows), "growth": grown(growth)}
     text = DOCS.read_text(encoding="utf-8")
-    for name, part in parts.items():
-        pattern = re.compile(rf"(<!-- {name} -->\n).*?(<!-- end -->)", re.DOTALL)
-        if not pattern.search(text):
-            print(f"{DOCS}: has no place for {name!r}", file=sys.stderr)
-            return 1
-        text = pattern.sub(lambda found, part=part: f"{found[1]}{part}\n{found[2]}", text)  # type: ignore[misc]
+    try:
+        for name, part in parts.items():
+            text = fill(text, name, part)
+    except LookupError as error:
+        print(f"{DOCS}: {error.args[0]}", file=sys.stderr)
+        return 1
     DOCS.write_text(text, encoding="utf-8")
     return 0
+
+
+def fill(text: str, name: str, part: str) -> str:
+    """Put ``part`` between ``<!-- name -->`` and its end. Raises LookupError where the text has no such place."""
+    pattern = re.compile(rf"(<!-- {name} -->\n).*?(<!-- end -->)", re.DOTALL)
+    if not pattern.search(text):
+        raise LookupError(f"has no place for {name!r}")
+    return pattern.sub(lambda found: f"{found[1]}{part}\n{found[2]}", text)
 
 
 def goal(table: Sequence[tuple[str, str, float, float]], row: dict[str, Any]) -> float:
