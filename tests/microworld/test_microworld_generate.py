@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -44,7 +45,7 @@ def test_rows_are_records_of_the_sizes_asked_for(smoke: Path) -> None:
     config = presets["smoke"]
     conversations = list(read_records(smoke / "sft.jsonl", Conversation))
     assert len(conversations) == config.sft_conversations
-    assert {c.meta["skill"] for c in conversations} == {*SFT_SHARES, "about", "talk"}
+    assert {c.meta["skill"] for c in conversations} == {*SFT_SHARES, "about", "digits", "talk"}
     assert {c.meta["language"] for c in conversations} == set(LANGUAGES)
     assert any(len(c.messages) >= 4 for c in conversations)
     assert any(c.messages[0].role == "system" for c in conversations)
@@ -68,6 +69,21 @@ def test_hard_sums_are_for_reinforcement_learning_only(smoke: Path) -> None:
                 low, high = sorted(int(n) for n in key.removeprefix("sum:").split("+"))
                 assert low < 100, "an instruction shows a sum as hard as the tasks'"
                 assert high < 1000
+
+
+def test_pairing_digits_adds_nothing(smoke: Path) -> None:
+    """The exercise shows which digits meet, up to three and three, and no result."""
+    widths = set()
+    for conversation in read_records(smoke / "sft.jsonl", Conversation):
+        if conversation.meta["skill"] != "digits":
+            continue
+        question, answer = (m.content for m in conversation.messages[-2:])
+        a, b = re.findall(r"\d+", question)
+        pairs = re.findall(r"(\d)\+(\d)", answer)
+        assert [int("".join(column)[::-1]) for column in zip(*pairs, strict=True)] == [int(a), int(b)]
+        assert "=" not in answer
+        widths.add((len(a), len(b)))
+    assert widths == {(3, 3), (3, 2), (2, 3), (2, 2)}
 
 
 def test_the_assistants_name_is_only_where_it_is_taught(smoke: Path) -> None:

@@ -1,4 +1,4 @@
-"""The instructions (sft.jsonl): all skills but hard sums, small talk, some dialogues of two turns, some system prompts."""
+"""The instructions (sft.jsonl): all skills but hard sums, exercises, small talk, some dialogues of two turns, some system prompts."""
 
 # ruff: noqa: E501  (a Chinese character counts as two columns)
 
@@ -9,6 +9,7 @@ import random
 from fledge.core.records import Conversation, Message
 from fledge.microworld import prose
 from fledge.microworld.skills.base import Item
+from fledge.microworld.skills.sums import pair_digits
 from fledge.microworld.skills.table import LANGUAGES, SFT_SHARES, SKILLS
 from fledge.microworld.world import World
 
@@ -35,14 +36,14 @@ ABOUT: dict[str, tuple[str, ...]] = {
     "zh": ("介绍一下{s}。", "说说{s}。", "你知道{s}的哪些事？", "写几句关于{s}的话。"),
 }
 TOLD = 3  # facts in such an account
-ACCOUNTS, TALK = 0.09, 0.015  # of the instructions
+ACCOUNTS, DIGITS, TALK = 0.09, 0.05, 0.015  # of the instructions
 TWO_TURNS, WITH_SYSTEM, GREETED = 0.10, 0.06, 0.02
 
 
 def write_conversations(world: World, count: int) -> list[Conversation]:
     """`count` conversations, the languages in turn, skills by their shares."""
     rng = world.rng("sft")
-    shares = {**SFT_SHARES, "about": ACCOUNTS, "talk": TALK}
+    shares = {**SFT_SHARES, "about": ACCOUNTS, "digits": DIGITS, "talk": TALK}
     rows = []
     for i in range(count):
         (skill,) = rng.choices(list(shares), list(shares.values()))
@@ -51,8 +52,8 @@ def write_conversations(world: World, count: int) -> list[Conversation]:
 
 
 def _conversation(world: World, rng: random.Random, skill: str, language: str) -> Conversation:
-    if skill in ("talk", "about"):
-        turns = [rng.choice(SMALL_TALK[language]) if skill == "talk" else _account(world, rng, language)]
+    if exercise := EXERCISES.get(skill):
+        turns = [exercise(world, rng, language)]
         meta = {"skill": skill, "language": language, "wording": skill, "keys": []}
     else:
         item = SKILLS[skill](world, rng, language, "train")
@@ -70,6 +71,10 @@ def _conversation(world: World, rng: random.Random, skill: str, language: str) -
     return Conversation(messages=tuple(messages), meta=meta)
 
 
+def _small_talk(world: World, rng: random.Random, language: str) -> tuple[str, str]:
+    return rng.choice(SMALL_TALK[language])
+
+
 def _account(world: World, rng: random.Random, language: str) -> tuple[str, str]:
     """Somebody or some place, and a few facts. They are stated, as on the pages, also those that only tests ask for:
     otherwise fine-tuning would let them be forgotten."""
@@ -83,3 +88,7 @@ def _another(world: World, rng: random.Random, language: str) -> Item:
     """A second question of any short skill."""
     skill = rng.choice([s for s in SFT_SHARES if s not in ("long", "identity")])
     return SKILLS[skill](world, rng, language, "train")
+
+
+# What is no skill of the tests, and so has no key.
+EXERCISES = {"talk": _small_talk, "about": _account, "digits": pair_digits}

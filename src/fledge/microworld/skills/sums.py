@@ -104,3 +104,25 @@ def draw_hard(world: World, rng: random.Random, language: str, split: Split) -> 
     """Three digits and three digits: harder than any sum among the instructions."""
     a, b = operands(world, rng, (3, 3), split)
     return of_operands(rng, a, b, language, split, "hard_sums")
+
+
+# Which digits meet: an exercise, not a skill that is tested.
+PAIR: dict[str, tuple[str, ...]] = {
+    "en": ("Read {a} and {b} digit by digit from the right.", "Put the digits of {a} and {b} side by side, ones first.",
+           "Which digits of {a} and {b} stand one below the other, from the right?", "Pair the digits of {a} and {b}."),
+    "zh": ("从右边起，一位一位读{a}和{b}。", "把{a}和{b}的数字对齐，从个位开始。", "{a}和{b}从右边起，哪些数字上下对齐？", "把{a}和{b}的数字两两配对。"),
+}  # fmt: skip
+_PAIRED = ((3, 3), (3, 2), (2, 3), (2, 2))
+_PAIRED_WEIGHTS = (0.55, 0.15, 0.15, 0.15)
+
+
+def pair_digits(world: World, rng: random.Random, language: str) -> tuple[str, str]:
+    """A question and its answer: the digits of two numbers that stand one below the other. Nothing is added, so here
+    three digits may meet three; without it, a model that is shown only sums with one short operand learns that there is
+    always a 0 in the third place, and reinforcement learning finds nothing to reward."""
+    digits = rng.choices(_PAIRED, _PAIRED_WEIGHTS)[0]
+    a, b = operands(world, rng, digits, "train")
+    x, y = (str(n)[::-1].ljust(max(digits), "0") for n in (a, b))
+    pairs = [f"{i}+{j}" for i, j in zip(x, y, strict=True)]
+    answer = "; ".join(pairs) + "." if language == "en" else "；".join(pairs) + "。"
+    return rng.choice(PAIR[language]).format(a=a, b=b), answer
