@@ -36,8 +36,9 @@ class Engine:
 
     ``max_rows`` sequences advance together; ``max_tokens`` bounds the cache, in tokens of all of them; ``chunk`` is how
     many prompt tokens go through the decoder at once. ``compile`` decodes with loops of our own instead of torch's
-    operations (native.py): on a CPU, 2-3 times as fast, the same but for rounding; the first use of a machine builds
-    them in some seconds. Raises ConfigError where they cannot be built.
+    operations (native.py): on a CPU, the same but for rounding; the first use on a machine builds them in seconds.
+    Measured with 6.5M parameters in bf16 on 2 cores with AMX: 3.7 times as fast at 1 row, 1.0-1.8 at 64. Raises
+    ConfigError where they cannot be built.
     """
 
     def __init__(
