@@ -4,6 +4,7 @@
 
 Eight prompts with eight samples each. Every peer at the better of float32 and bf16 weights. nanochat's engine takes
 one prompt, so there it is 1 x 64 on both sides. llama.cpp has the same weights, as GGUF.
+"compiled" is our engine's compiled step.
 """
 
 from __future__ import annotations
@@ -29,6 +30,8 @@ if __name__ == "__main__":
         Row("sampling 64 sequences", "new tokens/s", ours,
             (Peer("transformers", False, plain), Peer("transformers", True, tuned), Peer("llama.cpp", False, llama)),
             ("tiny8k",)),
+        Row("sampling 64 sequences, compiled", "new tokens/s", Side("fledge_generate.py", (*eight, "--compile")),
+            (Peer("transformers", False, plain), Peer("llama.cpp", False, llama)), ("tiny8k",)),
         Row("sampling 64 sequences of one prompt", "new tokens/s", one, (Peer("nanochat", False, nano),), ("tiny8k",)),
     ]  # fmt: skip
     sys.exit(main("sample", rows, arguments))
