@@ -6,31 +6,38 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import work
 
-from fledge.corpus.shards import write_shard
+from fledge.corpus.shards import ShardWriter
+
+DOCUMENT = 1000  # tokens
+AT_ONCE = 1000  # documents
 
 
-def shards_folder(tokens: int) -> Path:
-    return work.WORK / "shards" / str(tokens)
-
-
-def documents(tokens: int) -> Iterator[dict[str, Any]]:
-    """Documents of 1,000 tokens."""
+def write(path: Path, tokens: int) -> None:
+    """One file of random documents, ``tokens`` in all."""
     rng = np.random.default_rng(5)
-    for number in range(tokens // 1000):
-        yield {"tokens": rng.integers(3, work.IDS, 1000, np.int32), "id": f"{number:032x}", "source": "random",
-               "offset": number, "url": None, "language": "en", "bytes": 4000, "copy": 0}  # fmt: skip
+    total = tokens // DOCUMENT
+    with ShardWriter(path) as writer:
+        for first in range(0, total, AT_ONCE):
+            numbers = range(first, min(first + AT_ONCE, total))
+            count = len(numbers)
+            rest = {
+                "id": [f"{number:032x}" for number in numbers], "source": ["random"] * count, "offset": list(numbers),
+                "url": pa.nulls(count, pa.string()), "language": ["en"] * count, "bytes": [4 * DOCUMENT] * count,
+                "copy": [0] * count,
+            }  # fmt: skip
+            ids = rng.integers(3, work.IDS, count * DOCUMENT, np.int32)
+            writer.add(ids, np.full(count, DOCUMENT, np.int64), pa.table(rest))
 
 
 if __name__ == "__main__":
     for word in sys.argv[1:]:
         for split, count in (("train", int(word)), ("held_out", 10_000)):
-            path = shards_folder(int(word)) / split / "00000.arrow"
+            path = work.WORK / "shards" / word / split / "00000.arrow"
             if not path.exists():
-                write_shard(path, documents(count))
+                write(path, count)
