@@ -22,8 +22,8 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -166,8 +166,12 @@ class Measured:
         return statistics.median(run.mib for run in self.runs)
 
 
-def measure(row: Row, rounds: int, timeout: float, say: Any = print) -> list[dict[str, Any]]:
-    """Run a row's sides in turn and return its comparisons, each with the keys of `KEYS`."""
+def measure(
+    row: Row, rounds: int, timeout: float, say: Callable[[str], Any], keep: Callable[[list[dict[str, Any]]], Any]
+) -> list[dict[str, Any]]:
+    """Run a row's sides in turn and return its comparisons, each with the keys of `KEYS`. ``keep`` is given what is
+    known after each round: a run that is stopped has lost a round."""
+    found: list[dict[str, Any]] = []
     prepare(row.sizes)
     ours = Measured(row.ours)
     theirs = [[Measured(side) for side in peer.candidates] for peer in row.peers]
@@ -187,7 +191,9 @@ def measure(row: Row, rounds: int, timeout: float, say: Any = print) -> list[dic
                     f"{last.mib:.0f} MiB, first step after {last.facts['first_step_seconds']} s")  # fmt: skip
         for group in theirs:
             drop_slower(group, row.lower)
-    return [comparison(row, peer, ours, group) for peer, group in zip(row.peers, theirs, strict=True)]
+        found = [comparison(row, peer, ours, group) for peer, group in zip(row.peers, theirs, strict=True)]
+        keep(found)
+    return found
 
 
 def drop_slower(group: Sequence[Measured], lower: bool, margin: float = 1.1) -> None:
@@ -370,10 +376,10 @@ def main(name: str, rows: Sequence[Row], arguments: argparse.Namespace) -> int:
         peers = tuple(peer for peer in row.peers if arguments.peer in peer.name)
         if not peers:
             continue
-        fresh = measure(Row(row.job, row.unit, row.ours, peers, row.sizes, row.lower), rounds, arguments.timeout,
-                        lambda line: print(line, flush=True))  # fmt: skip
-        write_rows(folder / f"{name}.jsonl", fresh)
-        done += fresh
+        done += measure(
+            replace(row, peers=peers), rounds, arguments.timeout, lambda line: print(line, flush=True),
+            lambda found: write_rows(folder / f"{name}.jsonl", found),
+        )  # fmt: skip
     if not done:
         print(f"{name}: no row has {arguments.only!r} and a peer with {arguments.peer!r} in its name", file=sys.stderr)
         return 2

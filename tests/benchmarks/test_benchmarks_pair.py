@@ -41,8 +41,11 @@ def test_ratios_are_made_within_rounds(side: Any) -> None:
     """The machine drifts: every round is twice as slow as the one before, on both sides."""
     ours, theirs = side("a", [80.0, 40.0, 20.0], mib=700), side("b", [40.0, 10.0, 5.0])
     lines: list[str] = []
-    (found,) = pair.measure(Row("job", "tokens/s", ours, (Peer("them", True, (theirs,)),)), 3, 60.0, lines.append)
+    kept: list[Any] = []
+    row = Row("job", "tokens/s", ours, (Peer("them", True, (theirs,)),))
+    (found,) = pair.measure(row, 3, 60.0, lines.append, kept.append)
     assert tuple(found) == pair.KEYS
+    assert [[row["config"]["rounds"] for row in rows] for rows in kept] == [[1], [2], [3]]
     assert found["config"]["ratios"] == [2.0, 4.0, 4.0]
     assert (found["ratio"], found["ours"], found["theirs"]) == (4.0, 40.0, 10.0)
     # this process, with torch in it, is the least that the harness would see here
@@ -58,7 +61,7 @@ def test_ratios_are_made_within_rounds(side: Any) -> None:
 
 def test_less_is_better_where_the_unit_is_time(side: Any) -> None:
     row = Row("job", "s", side("a", [2.0]), (Peer("them", False, (side("b", [6.0]),)),), lower=True)
-    assert pair.measure(row, 1, 60.0, [].append)[0]["ratio"] == 3.0
+    assert pair.measure(row, 1, 60.0, print, print)[0]["ratio"] == 3.0
 
 
 @pytest.mark.parametrize(("lower", "best"), [(False, 30.0), (True, 10.0)])
@@ -66,7 +69,7 @@ def test_the_best_candidate_is_the_peer(side: Any, lower: bool, best: float) -> 
     candidates = (side("b", [10.0, 10.0]), side("c", [30.0, 30.0]))
     row = Row("job", "x", side("a", [30.0, 30.0]), (Peer("them", True, candidates),), lower=lower)
     lines: list[str] = []
-    (found,) = pair.measure(row, 2, 60.0, lines.append)
+    (found,) = pair.measure(row, 2, 60.0, lines.append, print)
     assert found["theirs"] == best
     assert list(found["config"]["candidates"].values()) == [10.0, 30.0]
     assert len(lines) == 5, "the slower candidate takes no part in the second round"
@@ -82,7 +85,7 @@ def test_a_missing_peer_is_skipped_with_the_reason(side: Any, monkeypatch: pytes
         Peer("works", False, (side("e", [1.0]),)),
     )
     lines: list[str] = []
-    found = pair.measure(Row("job", "x", side("a", [2.0]), peers), 1, 60.0, lines.append)
+    found = pair.measure(Row("job", "x", side("a", [2.0]), peers), 1, 60.0, lines.append, print)
     reasons = [row["config"].get("skipped", "") for row in found]
     assert "/nowhere/python" in reasons[0]
     assert "PEER_LITGPT" in reasons[0]
