@@ -14,6 +14,6 @@ def score(task: Any, reply: str) -> float:
     return of_text(reply)
 
 
-def of_completions(completions: list[str], **_: Any) -> list[float]:
+def of_completions(completions: list[str], **_: Any) -> list[float | None]:
     """As TRL calls it."""
     return [of_text(text) for text in completions]

@@ -133,7 +133,8 @@ def dpo(
         model=model, args=DPOConfig(**values), train_dataset=Dataset.from_list(rows), processing_class=tokenizer,
         callbacks=[clock],
     )  # fmt: skip
-    first = trainer.train_dataset[0]
+    prepared: Any = trainer.train_dataset
+    first = prepared[0]
     found = tuple(len(first[key]) for key in ("prompt_ids", "chosen_ids", "rejected_ids"))
     assert found == (arguments.length, arguments.new, arguments.new), f"tokens of a pair: {found}"
     return trainer
