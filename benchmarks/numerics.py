@@ -134,9 +134,9 @@ def decoding() -> list[Row]:
         for kind, dtype in DTYPES.items():
             decoder = decoder_of()
             engine = Engine((decoder.to(dtype), None), compile=native)
-            request = Request(prompt, n=12, sampling=Sampling(temperature=1.0, max_new_tokens=64, seed=0))
+            sampling = Sampling(temperature=1.0, max_new_tokens=64, seed=0)
             for few in (1, 12):
-                sample = engine.generate([Request(prompt, n=few, sampling=request.sampling)])[0]
+                sample = engine.generate([Request(prompt, n=few, sampling=sampling)])[0]
                 batch = pack([answer(prompt, c.tokens) for c in sample])
                 wanted, _ = literal(decoder_of(), batch)
                 said = torch.tensor([x for c in sample for x in c.model_logp], dtype=torch.float64)

@@ -17,7 +17,7 @@ import pytest
 import torch
 from stages_small import Small
 
-from fledge.core.machine import bf16_instructions, cpu_flags
+from fledge.core.machine import bf16_instructions, cpu_flags, cpu_vendor
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "losses.json"
 STAGES = ("pretrain", "sft", "dpo", "grpo")
@@ -26,14 +26,8 @@ STAGES = ("pretrain", "sft", "dpo", "grpo")
 def kind_of_machine() -> str:
     """What the last digit depends on: how wide the processor's vectors are, whose libraries serve it, torch."""
     wide = "avx512" if "avx512f" in cpu_flags() else "avx2" if "avx2" in cpu_flags() else "plain"
-    vendor = next((v for v in ("GenuineIntel", "AuthenticAMD") if v in _cpuinfo()), "other")
     version = torch.__version__.partition("+")[0]
-    return f"{platform.machine()} {vendor} {bf16_instructions() or wide}, torch {version}, one thread"
-
-
-def _cpuinfo() -> str:
-    path = Path("/proc/cpuinfo")
-    return path.read_text(encoding="utf-8") if path.exists() else ""
+    return f"{platform.machine()} {cpu_vendor() or 'other'} {bf16_instructions() or wide}, torch {version}, one thread"
 
 
 @pytest.fixture(scope="module")

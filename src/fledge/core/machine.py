@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import ctypes
 import os
+import shutil
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -52,6 +54,12 @@ def cpu_flags() -> set[str]:
 def cpu_vendor() -> str:
     """``AuthenticAMD``, ``GenuineIntel``, ...; empty where the system does not say."""
     return _cpuinfo("vendor_id").strip()
+
+
+def cxx_compiler() -> str:
+    """The command of the C++ compiler: CXX, else g++ (clang++ on macOS), as torch chooses; empty without one."""
+    command = os.environ.get("CXX") or ("clang++" if sys.platform == "darwin" else "g++")
+    return command if shutil.which(command.split()[0]) else ""
 
 
 def _cpuinfo(*keys: str) -> str:

@@ -11,7 +11,6 @@ import ctypes
 import functools
 import hashlib
 import os
-import shutil
 import subprocess
 import tempfile
 from collections.abc import Sequence
@@ -22,7 +21,7 @@ import torch
 from torch import Tensor
 
 from fledge.core.errors import ConfigError
-from fledge.core.machine import cpu_flags
+from fledge.core.machine import cpu_flags, cxx_compiler
 from fledge.generate.cache import Cache
 from fledge.generate.step import Step
 from fledge.model.decoder import Decoder
@@ -60,8 +59,8 @@ _ARGUMENTS = {
 def library() -> ctypes.CDLL:
     """The built loops, from the cache folder of the user (XDG_CACHE_HOME) or built now. Raises ConfigError, saying what
     is missing."""
-    compiler = os.environ.get("CXX") or shutil.which("g++") or shutil.which("c++") or shutil.which("clang++")
-    if compiler is None:
+    compiler = cxx_compiler()
+    if not compiler:
         raise ConfigError("compile=True needs a C++ compiler: install g++ or name one in CXX, or leave compile out")
     source = Path(__file__).with_name("native.cpp")
     facts = [source.read_text(encoding="utf-8"), compiler, *_FLAGS, *sorted(cpu_flags())]

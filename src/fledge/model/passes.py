@@ -13,14 +13,14 @@ from __future__ import annotations
 
 import functools
 import importlib.util
-import os
-import shutil
 from collections.abc import Callable
 from typing import Generic, ParamSpec, TypeVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from fledge.core.machine import cxx_compiler
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -79,8 +79,7 @@ def compile_passes(on: bool) -> str:
 def _missing() -> str:
     if torch.cuda.is_available():
         return "" if importlib.util.find_spec("triton") else "triton is not installed"
-    compilers = [os.environ.get("CXX", ""), "g++", "clang++", "clang"]
-    return "" if any(c and shutil.which(c) for c in compilers) else "there is no C++ compiler (g++, or CXX)"
+    return "" if cxx_compiler() else "there is no C++ compiler (g++, or CXX)"
 
 
 def one_pass(plain: Callable[P, R]) -> OnePass[P, R]:

@@ -28,22 +28,24 @@ class Outputs:
         """hidden (N, h) of the packed row, weight (V, h) of the head."""
         self.batch, self.weight = batch, weight
         self.states = hidden.index_select(0, batch.source)  # (M, h)
-        self._known: dict[float, tuple[Tensor, Tensor]] = {}  # several terms may ask for the same
-        self._logp: dict[float, Tensor] = {}
+        # several terms may ask for the same; None where entropy was not asked for
+        self._known: dict[float, tuple[Tensor, Tensor | None]] = {}
 
     def logp(self, temperature: float = 1.0) -> Tensor:
         """Log-probability of each trained token, (M,)."""
-        if temperature not in self._logp:
+        if temperature not in self._known:
             targets = self.batch.targets
-            self._logp[temperature] = token_logp(self.states, self.weight, targets, temperature, with_entropy=False)[0]
-        return self._logp[temperature]
+            logp, _ = token_logp(self.states, self.weight, targets, temperature, with_entropy=False)
+            self._known[temperature] = logp, None
+        return self._known[temperature][0]
 
     def logp_and_entropy(self, temperature: float = 1.0) -> tuple[Tensor, Tensor]:
         """Beside it the entropy of the distribution that each token was drawn from: another pass over all logits."""
-        if temperature not in self._known:
-            self._known[temperature] = token_logp(self.states, self.weight, self.batch.targets, temperature)
-            self._logp[temperature] = self._known[temperature][0]
-        return self._known[temperature]
+        logp, entropy = self._known.get(temperature, (None, None))
+        if logp is None or entropy is None:
+            logp, entropy = token_logp(self.states, self.weight, self.batch.targets, temperature)
+            self._known[temperature] = logp, entropy
+        return logp, entropy
 
     def weighted_nll(self, token_weight: Tensor) -> tuple[Tensor, Tensor]:
         """Sum of -logp·weight with its gradient made on the way, and logp (M,) without gradient."""
