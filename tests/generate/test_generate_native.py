@@ -92,7 +92,9 @@ def test_ids_without_a_token_count_as_in_torch() -> None:
 
 def test_other_weights_are_refused() -> None:
     with pytest.raises(ConfigError, match=r"not torch\.float16"):
-        Engine((decoder(shape()).half(), None), compile=True).generate([Request([3])])
+        Engine((decoder(shape()).half(), None), compile=True)
+    engine = Engine((decoder(shape()).half(), None), compile=None)
+    assert not engine.compile
 
 
 def test_what_cannot_be_built_is_said(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -104,9 +106,11 @@ def test_what_cannot_be_built_is_said(monkeypatch: pytest.MonkeyPatch, tmp_path:
             Engine((decoder(shape()), None), compile=True)
         assert not list((tmp_path / "fledge").glob("*.so"))
         monkeypatch.delenv("CXX")
+        library.cache_clear()
         monkeypatch.setenv("PATH", str(tmp_path))
-        with pytest.raises(ConfigError, match="install g"):
+        with pytest.raises(ConfigError, match=r"install g.*leave compile out"):
             Engine((decoder(shape()), None), compile=True)
-        Engine((decoder(shape()), None)).generate([Request([3], sampling=GREEDY)])  # without it all is as ever
+        for compile in (False, None):  # without it all is as ever
+            Engine((decoder(shape()), None), compile=compile).generate([Request([3], sampling=GREEDY)])
     finally:
         library.cache_clear()

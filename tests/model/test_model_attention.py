@@ -1,6 +1,8 @@
-"""Blocked attention against the plain formula: outputs and gradients, for layouts of many shapes."""
+"""Every path of attention against the plain formula: outputs and gradients, for layouts of many shapes."""
 
 from __future__ import annotations
+
+from collections.abc import Iterator
 
 import pytest
 import torch
@@ -9,8 +11,17 @@ from model_cases import LAYOUTS, attend, config
 from fledge.model.attention import plain_attention
 from fledge.model.layout import Layout
 from fledge.model.rotary import Rotary
+from fledge.model.tiles import use_tiles
 
 SHAPE = config()
+
+
+@pytest.fixture(params=["blocks", "tiles"], autouse=True)
+def path(request: pytest.FixtureRequest) -> Iterator[str]:
+    if why := use_tiles(request.param == "tiles"):
+        pytest.skip(f"attention over tiles is not to be had here: {why}")
+    yield request.param
+    use_tiles(False)
 
 
 def inputs(layout: Layout, dtype: torch.dtype, seed: int = 0) -> list[torch.Tensor]:
@@ -21,12 +32,12 @@ def inputs(layout: Layout, dtype: torch.dtype, seed: int = 0) -> list[torch.Tens
 
 
 def both(layout: Layout, dtype: torch.dtype, **plan: int) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
-    """Output and the three gradients, blocked; and plain in float32 on the same numbers."""
+    """Output and the three gradients, packed; and plain in float32 on the same numbers."""
     upstream = torch.randn(layout.tokens, SHAPE.num_attention_heads, SHAPE.head_dim)
     results = []
-    for blocked in (True, False):
-        leaves = [x.clone().to(dtype if blocked else torch.float32).requires_grad_() for x in inputs(layout, dtype)]
-        if blocked:
+    for packed in (True, False):
+        leaves = [x.clone().to(dtype if packed else torch.float32).requires_grad_() for x in inputs(layout, dtype)]
+        if packed:
             out = attend(layout, SHAPE, dtype, **plan)(0, *leaves)
         else:
             out = plain_attention(layout, Rotary(SHAPE.head_dim, SHAPE.rope_theta), *leaves)

@@ -36,7 +36,7 @@ class Writer:
         self.config, self.tokenizer = config, model.tokenizer
         self.style: Style = config.prompt
         self.context = model.decoder.config.max_position_embeddings
-        self.engine = Engine(model, max_rows=config.batch)
+        self.engine = Engine(model, max_rows=config.batch, compile=None)
         self.stops = stop_ids(model.tokenizer, config.prompt)
 
     def ask(self, key: str, messages: Sequence[Message], language: str) -> Ask | str:

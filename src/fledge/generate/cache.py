@@ -23,12 +23,6 @@ from fledge.model.layout import Layout
 from fledge.model.rotary import Rotary, rotate
 
 
-def cache_dtype(weight: Tensor) -> torch.dtype:
-    """Float32 on a CPU, whatever the weights: a batch of small bf16 products costs torch 4-12 times as much there
-    (64 rows, 31 keys, one core with AMX: 362 against 28 microseconds). Elsewhere as the weights."""
-    return torch.float32 if weight.device.type == "cpu" else weight.dtype
-
-
 class Cache:
     """P prompts, R rows with up to ``new`` own tokens each; L layers, k key heads of size d.
 

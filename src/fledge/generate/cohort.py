@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fledge.generate.cache import Cache, cache_dtype
+from fledge.generate.cache import Cache
 from fledge.generate.sampling import Rules, Sampling, draw, uniforms
 from fledge.model.decoder import Decoder
 
@@ -63,14 +63,14 @@ class Group:
 class Cohort:
     """Rows as admitted are numbered; ``ids`` says which of them the current rows are."""
 
-    def __init__(self, decoder: Decoder, groups: list[Group]) -> None:
+    def __init__(self, decoder: Decoder, groups: list[Group], cache_dtype: torch.dtype) -> None:
         weight, config = decoder.output_weight, decoder.config
         device = weight.device
         self.origin = [(g, s) for g in groups for s in range(g.first, g.first + g.n)]
         rows, new = len(self.origin), max(g.limit for g in groups)
         prompt_of = [p for p, g in enumerate(groups) for _ in range(g.n)]
         lengths = [len(g.request.prompt) for g in groups]
-        self.cache = Cache(config, lengths, prompt_of, new, cache_dtype(weight), device)
+        self.cache = Cache(config, lengths, prompt_of, new, cache_dtype, device)
         self.output = np.zeros((rows, new), np.int64)
         self.logp, self.model_logp = np.zeros((2, rows, new), np.float32)
         self.length = [0] * rows  # of those that have ended

@@ -18,7 +18,7 @@ from fledge.generate.cache import prefill
 from fledge.generate.cohort import Cohort, Completion, Group, Request
 from fledge.generate.defaults import chat_sampling, stop_tokens
 from fledge.generate.loaded import LoadedModel
-from fledge.generate.native import NativeStep, library
+from fledge.generate.native import NativeStep, missing
 from fledge.generate.step import Step
 from fledge.model.decoder import Decoder
 from fledge.model.rotary import Rotary
@@ -36,9 +36,8 @@ class Engine:
 
     ``max_rows`` sequences advance together; ``max_tokens`` bounds the cache, in tokens of all of them; ``chunk`` is how
     many prompt tokens go through the decoder at once. ``compile`` decodes with loops of our own instead of torch's
-    operations (native.py): on a CPU, the same but for rounding; the first use on a machine builds them in seconds.
-    Measured with 6.5M parameters in bf16 on 2 cores with AMX: 3.7 times as fast at 1 row, 1.0-1.8 at 64. Raises
-    ConfigError where they cannot be built.
+    operations (native.py): on a CPU, the same but for rounding; the first use on a machine builds them in seconds. None
+    does so where it can be; True raises ConfigError where it cannot.
     """
 
     def __init__(
@@ -47,7 +46,7 @@ class Engine:
         max_rows: int = 64,
         max_tokens: int = 1 << 17,
         chunk: int = 4096,
-        compile: bool = False,
+        compile: bool | None = False,
     ) -> None:
         if min(max_rows, max_tokens, chunk) < 1:
             raise ConfigError(f"max_rows={max_rows}, max_tokens={max_tokens}, chunk={chunk}: each must be at least 1")
@@ -57,11 +56,11 @@ class Engine:
             self.tokenizer: Tokenizer | None = model.tokenizer
         else:
             self.decoder, self.tokenizer = model
-        self.max_rows, self.max_tokens, self.chunk, self.compile = max_rows, max_tokens, chunk, compile
-        if compile:
-            if self.decoder.output_weight.device.type != "cpu":
-                raise ConfigError("compile=True: the compiled step is for CPUs; leave it out on other devices")
-            library()  # what cannot be built is said before any work
+        self.max_rows, self.max_tokens, self.chunk = max_rows, max_tokens, chunk
+        why = missing(self.decoder) if compile is not False else ""  # before any work
+        if why and compile:
+            raise ConfigError(f"compile=True: {why}; or leave compile out")
+        self.compile = compile is not False and not why
 
     # ------------------------------------------------------------------------------------------ many
 
@@ -93,14 +92,15 @@ class Engine:
         # A row that has ended stays until its cohort is compacted, and its position goes on: it may pass the context.
         positions = max(len(r.prompt) for r in requests) + max(limits)
         rows = min(self.max_rows, sum(request.n for request in requests))
-        step = (NativeStep if self.compile else Step)(self.decoder, rotary, positions, rows)
+        native = self.compile and NativeStep.serves(rows)
+        step = (NativeStep if native else Step)(self.decoder, rotary, positions, rows)
         queue = deque(self._groups(requests, limits))
         cohorts: list[Cohort] = []
         while queue or cohorts:
             free = self.max_rows - sum(cohort.live for cohort in cohorts)
             due = len(cohorts) < COHORTS and 2 * free >= self.max_rows
             if queue and (not cohorts or due) and (groups := self._admit(queue, cohorts, free)):
-                cohort = Cohort(self.decoder, groups)
+                cohort = Cohort(self.decoder, groups, step.cache_dtype(self.decoder.output_weight))
                 prompts = [g.request.prompt for g in groups]
                 hidden = prefill(self.decoder, cohort.cache, rotary, prompts, self.chunk)
                 ended = self._take([cohort], *step.logits(hidden[cohort.cache.prompt_of], self._usable))

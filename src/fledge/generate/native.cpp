@@ -1,13 +1,16 @@
 // A decoding step on a CPU, as a handful of loops: what torch does in about twenty operations a layer, each with its
 // own pass over memory and its own cost of being called. native.py builds and calls this; step.py is the same in torch.
 //
-// Activations are float, weights float or bf16 as they are stored, (out, in) row by row; sums are float. Shapes: R rows
-// (one new token each), h hidden, k key heads with r query heads each, d head size, i intermediate.
+// Weights and the cache are of type W, float or bf16; sums are float. Two kinds of products: a few rows are bound by
+// reading the weights, (out, in) row by row, and activations are float; many rows go through torch's small products
+// (core/native.py) in W, with weights packed for them. Shapes: R rows (one new token each), h hidden, k key heads with r
+// query heads each, d head size, i intermediate.
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
 #include <cstring>
 #include <omp.h>
+#include <type_traits>
 #include <vector>
 
 namespace {
@@ -134,29 +137,28 @@ struct Rows {  // where each row stands, and where its keys are; all tensors but
 };
 
 // One row, one key head: y (r + 2, d) not rotated -> out (r, d); keys and values go into the cache.
-template <class Y>
-void attend_one(const Y* y, Y* out, const Rows& s, int64_t row, int64_t head, const float* prompt, float* own,
+template <class O, class W>
+void attend_one(const float* y, O* out, const Rows& s, int64_t row, int64_t head, const W* prompt, W* own,
                 std::vector<float>& memory) {
     const int64_t d = s.size, r = s.shared, half = d / 2, n0 = prompt ? s.length[row] : 0;
     const int64_t n1 = s.at + 1 - s.start[row], n = (n0 + n1 + N - 1) / N * N;
     memory.resize(r * d + r * n + d);
     float *q = memory.data(), *scores = q + r * d, *sums = scores + r * n;
-    float* keys = own + (row * s.heads + head) * 2 * s.room * d;
-    float* values = keys + s.room * d;
+    W* keys = own + (row * s.heads + head) * 2 * s.room * d;
+    W* values = keys + s.room * d;
     const float* c = s.cos + s.position[row] * d;
     const float* z = s.sin + s.position[row] * d;
     const float scale = 1 / std::sqrt(float(d));
     for (int64_t j = 0; j <= r; j++) {
-        float* to = j < r ? q + j * d : keys + s.at * d;
-        float by = j < r ? scale : 1;
+        float *to = j < r ? q + j * d : sums, by = j < r ? scale : 1;
         for (int64_t t = 0; t < half; t++) {
-            float a = one(y + j * d + t), b = one(y + j * d + half + t);
+            float a = y[j * d + t], b = y[j * d + half + t];
             to[t] = (a * c[t] + b * z[t]) * by;
             to[half + t] = (b * c[half + t] + a * z[half + t]) * by;
         }
     }
-    for (int64_t t = 0; t < d; t++) values[s.at * d + t] = one(y + (r + 1) * d + t);
-    struct { const float *k, *v; int64_t n, to; } parts[2] = {
+    for (int64_t t = 0; t < d; t++) put(keys + s.at * d + t, sums[t]), put(values + s.at * d + t, y[(r + 1) * d + t]);
+    struct { const W *k, *v; int64_t n, to; } parts[2] = {
         {nullptr, nullptr, n0, 0}, {keys + s.start[row] * d, values + s.start[row] * d, n1, n0}};
     if (n0) {
         parts[0].k = prompt + (s.prompt_of[row] * s.heads + head) * 2 * s.width * d;
@@ -165,12 +167,13 @@ void attend_one(const Y* y, Y* out, const Rows& s, int64_t row, int64_t head, co
     for (auto& part : parts)
         for (int64_t t = 0; t < part.n; t++)
             for (int64_t j = 0; j < r; j++) {
-                const float *a = q + j * d, *b = part.k + t * d;
+                const float* a = q + j * d;
+                const W* b = part.k + t * d;
                 V total = {};
                 int64_t e = 0;
                 for (; e + N <= d; e += N) total += load(a + e) * load(b + e);
                 float dot = sum(total);
-                for (; e < d; e++) dot += a[e] * b[e];
+                for (; e < d; e++) dot += a[e] * one(b + e);
                 scores[j * n + part.to + t] = dot;
             }
     for (int64_t j = 0; j < r; j++) {
@@ -195,15 +198,15 @@ void attend_one(const Y* y, Y* out, const Rows& s, int64_t row, int64_t head, co
         std::fill(sums + e, sums + d, 0.0f);
         for (auto& part : parts)
             for (int64_t t = 0; t < part.n; t++)
-                for (int64_t x = e; x < d; x++) sums[x] += p[part.to + t] * part.v[t * d + x];
+                for (int64_t x = e; x < d; x++) sums[x] += p[part.to + t] * one(part.v + t * d + x);
         for (; e < d; e++) put(out + j * d + e, sums[e] * share);
     }
 }
 
 // Within a parallel region: this thread's part of the heads. Heads of rows with one prompt follow each other, so that
 // its keys are still near when the next row asks for them.
-template <class Y>
-void attend(const Y* y, Y* out, const Rows& s, const float* prompt, float* own) {
+template <class O, class W>
+void attend(const float* y, O* out, const Rows& s, const W* prompt, W* own) {
     thread_local std::vector<float> memory;
     const int64_t d = s.size, r = s.shared;
     Part part(s.rows * s.heads);
@@ -213,24 +216,84 @@ void attend(const Y* y, Y* out, const Rows& s, const float* prompt, float* own) 
     }
 }
 
+// oneDNN's small product through torch: C (M, N) = A (M, K) B; bf16 B has pairs of its rows interleaved
+typedef void (*Product)(int64_t M, int64_t N, int64_t K, int64_t lda, int64_t ldb, int64_t ldc, bool add, const void* A,
+                        const void* B, float* C, bool pairs);
+typedef void (*Release)(bool pairs);
+constexpr int64_t T = 64;  // outputs of a packed tile, and rows of a product
+
 struct Model {
     int64_t layers, hidden, inner;
     float eps;
     const void* const* weights;  // of each layer: first norm, joined, bias or null, out, second norm, gate and up, down
     const void *embedding, *norm;
+    Product product;             // null where the weights are not packed
+    Release release;
 };
 
-template <class W>
-void step(const Model& m, const Rows& s, const int64_t* tokens, float* const* prompts, float* const* owns, float* x,
-          int threads) {
+inline int64_t even(int64_t n) { return n + (n & 1); }
+inline int64_t sixteen(int64_t n) { return (n + N - 1) / N * N; }
+template <class A, class W> A get(const W* p) {  // a vector or a single number
+    if constexpr (std::is_same_v<A, V>) return load(p);
+    else return one(p);
+}
+inline void set(float* p, V v) { store(p, v); }
+inline void set(bf16* p, V v) { store(p, v); }
+inline void set(float* p, float v) { put(p, v); }
+inline void set(bf16* p, float v) { put(p, v); }
+
+// use(output, row, values, of the second weight's) for this thread's part of the tiles of one or two packed weights
+// (outputs, n): vectors of outputs, and single ones at the end of a tile that is not full. x (R, even(n)) has room for
+// whole sixteens of rows; c for two tiles.
+template <class W, class F>
+void packed(const Model& m, const W* w, const W* second, const W* x, int64_t n, int64_t outputs, int64_t rows, float* c,
+            F use) {
+    const int64_t k = even(n), tiles = (outputs + T - 1) / T, blocks = (rows + T - 1) / T;
+    Part part(tiles * blocks);
+    for (int64_t u = part.begin; u < part.end; u++) {
+        const int64_t j0 = u / blocks * T, r0 = u % blocks * T, here = std::min(T, rows - r0);
+        m.product(sixteen(here), T, k, k, T, T, false, x + r0 * k, w + j0 * k, c, sizeof(W) == 2);
+        float* c2 = second ? c + T * T : c;
+        if (second) m.product(sixteen(here), T, k, k, T, T, false, x + r0 * k, second + j0 * k, c2, sizeof(W) == 2);
+        const int64_t count = std::min(T, outputs - j0);
+        for (int64_t r = 0; r < here; r++) {
+            int64_t j = 0;
+            for (; j + N <= count; j += N) use(j0 + j, r0 + r, load(c + r * T + j), load(c2 + r * T + j));
+            for (; j < count; j++) use(j0 + j, r0 + r, c[r * T + j], c2[r * T + j]);
+        }
+    }
+}
+
+// The decoder for one token a row; rows of `count` caches follow each other.
+template <class W, bool MANY>
+void step(const Model& m, const Rows* sets, int64_t count, const int64_t* tokens, W* const* prompts, W* const* owns,
+          float* x, int threads) {
+    typedef std::conditional_t<MANY, W, float> A;  // left sides of products
+    int64_t rows = 0;
+    for (int64_t c = 0; c < count; c++) rows += sets[c].rows;
+    const Rows& s = sets[0];
     const int64_t h = m.hidden, wide = s.heads * (s.shared + 2) * s.size, queries = s.heads * s.shared * s.size;
-    const int64_t rows = s.rows, i = m.inner;
-    std::vector<float> y(rows * wide), out(rows * queries), inner(rows * i);
+    const int64_t i = m.inner, room = MANY ? sixteen(rows) : rows, i_step = MANY ? even(i) : i, h_step = MANY ? even(h) : h;
+    std::vector<float> y(rows * wide);
+    std::vector<A> out(room * queries), inner(room * i_step), common(MANY ? room * h_step : 0);
 #pragma omp parallel num_threads(threads)
     {
-        std::vector<float> unit(rows * h);  // of each thread: made again rather than waited for
+        // of a few rows each thread makes the normalised ones again rather than waiting for them
+        std::vector<A> mine(MANY ? 0 : rows * h);
+        std::vector<float> c(MANY ? 2 * T * T : 0);
+        A* unit = MANY ? common.data() : mine.data();
         auto normalise = [&](const void* weight) {
-            for (int64_t r = 0; r < rows; r++) normal(x + r * h, (const W*)weight, unit.data() + r * h, h, m.eps);
+            Part part = MANY ? Part(rows) : Part(0);
+            if (!MANY) part.end = rows;
+            for (int64_t r = part.begin; r < part.end; r++) normal(x + r * h, (const W*)weight, unit + r * h_step, h, m.eps);
+            if (MANY) {
+#pragma omp barrier
+            }
+        };
+        auto times = [&](const W* w, const A* a, int64_t n, int64_t outputs, auto use) {
+            if constexpr (MANY)
+                packed(m, w, (const W*)nullptr, a, n, outputs, rows, c.data(), [&](int64_t j, int64_t r, auto v, auto) { use(j, r, v); });
+            else product(w, a, n, outputs, rows, use);
         };
 #pragma omp for
         for (int64_t r = 0; r < rows; r++)
@@ -238,94 +301,82 @@ void step(const Model& m, const Rows& s, const int64_t* tokens, float* const* pr
         for (int64_t l = 0; l < m.layers; l++) {
             const W* const* w = (const W* const*)(m.weights + 7 * l);
             normalise(w[0]);
-            product(w[1], unit.data(), h, wide, rows, [&](int64_t j, int64_t r, float v) {
-                y[r * wide + j] = w[2] ? v + one(w[2] + j) : v;
+            times(w[1], unit, h, wide, [&](int64_t j, int64_t r, auto v) {
+                set(&y[r * wide + j], w[2] ? v + get<decltype(v)>(w[2] + j) : v);
             });
 #pragma omp barrier
-            attend(y.data(), out.data(), s, prompts ? prompts[l] : nullptr, owns[l]);
+            for (int64_t c = 0, start = 0; c < count; start += sets[c++].rows)
+                attend(&y[start * wide], &out[start * queries], sets[c], prompts ? prompts[c * m.layers + l] : nullptr,
+                       owns[c * m.layers + l]);
 #pragma omp barrier
-            product(w[3], out.data(), queries, h, rows, [&](int64_t j, int64_t r, float v) { x[r * h + j] += v; });
+            auto add = [&](int64_t j, int64_t r, auto v) { set(x + r * h + j, get<decltype(v)>(x + r * h + j) + v); };
+            times(w[3], out.data(), queries, h, add);
 #pragma omp barrier
             normalise(w[4]);
-            // gate and up of an output lie i apart, so each is made on its own and both by the same thread
-            Part part(i, 4);
-            auto half = [&](const W* from, auto use) {
-                int64_t j = part.begin;
-                for (; j + 4 <= part.end; j += 4) rows_of<4>(from + j * h, unit.data(), h, rows, j, use);
-                for (; j < part.end; j++) rows_of<1>(from + j * h, unit.data(), h, rows, j, use);
-            };
-            half(w[5], [&](int64_t j, int64_t r, float v) { inner[r * i + j] = v / (1 + exponential(-v)); });
-            half(w[5] + i * h, [&](int64_t j, int64_t r, float v) { inner[r * i + j] *= v; });
+            // gate and up of an output lie apart, so each is made on its own and both by the same thread
+            auto silu = [](auto v) { return v / (decltype(v){} + 1.0f + exponential(-v)); };
+            if constexpr (MANY) {
+                packed(m, w[5], w[5] + (i + T - 1) / T * T * h_step, unit, h, i, rows, c.data(),
+                       [&](int64_t j, int64_t r, auto v, auto u) { set(&inner[r * i_step + j], silu(v) * u); });
+            } else {
+                Part part(i, 4);
+                auto half = [&](const W* from, auto use) {
+                    int64_t j = part.begin;
+                    for (; j + 4 <= part.end; j += 4) rows_of<4>(from + j * h, unit, h, rows, j, use);
+                    for (; j < part.end; j++) rows_of<1>(from + j * h, unit, h, rows, j, use);
+                };
+                half(w[5], [&](int64_t j, int64_t r, float v) { inner[r * i + j] = silu(v); });
+                half(w[5] + i * h, [&](int64_t j, int64_t r, float v) { inner[r * i + j] *= v; });
+            }
 #pragma omp barrier
-            product(w[6], inner.data(), i, h, rows, [&](int64_t j, int64_t r, float v) { x[r * h + j] += v; });
+            times(w[6], inner.data(), i, h, add);
 #pragma omp barrier
         }
 #pragma omp for
         for (int64_t r = 0; r < rows; r++) {
-            normal(x + r * h, (const W*)m.norm, unit.data(), h, m.eps);
-            std::copy(unit.begin(), unit.begin() + h, x + r * h);
+            std::vector<float> last(h);
+            normal(x + r * h, (const W*)m.norm, last.data(), h, m.eps);
+            std::copy(last.begin(), last.end(), x + r * h);
         }
+        if (MANY) m.release(sizeof(W) == 2);
     }
+}
+
+// x (rows, n) float times w (outputs, n) -> out (rows, outputs)
+template <class W>
+void head(const Model& m, const W* w, const float* x, float* out, int64_t n, int64_t outputs, int64_t rows, int threads) {
+    const int64_t k = even(n);
+    std::vector<W> left(m.product ? sixteen(rows) * k : 0);
+    for (int64_t r = 0; m.product && r < rows; r++)
+        for (int64_t t = 0; t < n; t++) put(&left[r * k + t], x[r * n + t]);
+#pragma omp parallel num_threads(threads)
+    {
+        std::vector<float> c(T * T);
+        auto use = [&](int64_t j, int64_t r, auto v, auto...) { set(out + r * outputs + j, v); };
+        if (!m.product) product(w, x, n, outputs, rows, use);
+        else packed(m, w, (const W*)nullptr, left.data(), n, outputs, rows, c.data(), use), m.release(sizeof(W) == 2);
+    }
+}
+
+template <class W, class... More> void any_step(const Model& m, More... more) {
+    m.product ? step<W, true>(m, more...) : step<W, false>(m, more...);
 }
 
 }  // namespace
 
 extern "C" {
 
-// The decoder for one token a row: -> x (R, h), hidden states after the last norm.
-void fledge_step(int half, const Model* m, const Rows* s, const int64_t* tokens, float* const* prompts,
-                 float* const* owns, float* x, int threads) {
-    half ? step<bf16>(*m, *s, tokens, prompts, owns, x, threads) : step<float>(*m, *s, tokens, prompts, owns, x, threads);
+// The decoder for one token a row: -> x (R, h), hidden states after the last norm. `prompts` may be null.
+void fledge_step(int half, const Model* m, const Rows* sets, int64_t count, const int64_t* tokens, void* const* prompts,
+                 void* const* owns, float* x, int threads) {
+    half ? any_step<bf16>(*m, sets, count, tokens, (bf16* const*)prompts, (bf16* const*)owns, x, threads)
+         : any_step<float>(*m, sets, count, tokens, (float* const*)prompts, (float* const*)owns, x, threads);
 }
 
-// x (rows, n) float times w (outputs, n) -> out (rows, outputs) float
-void fledge_product(int half, const void* w, const float* x, float* out, int64_t n, int64_t outputs, int64_t rows,
-                    int threads) {
-    auto use = [&](int64_t j, int64_t r, float v) { out[r * outputs + j] = v; };
-#pragma omp parallel num_threads(threads)
-    half ? product((const bf16*)w, x, n, outputs, rows, use) : product((const float*)w, x, n, outputs, rows, use);
-}
-
-// Attention alone, y (R, k, r + 2, d) and out (R, k, r, d) in the type of the weights.
-void fledge_attend(int half, const void* y, void* out, const Rows* s, const float* prompt, float* own, int threads) {
-#pragma omp parallel num_threads(threads)
-    half ? attend((const bf16*)y, (bf16*)out, *s, prompt, own) : attend((const float*)y, (float*)out, *s, prompt, own);
-}
-
-// x (rows, h) float += more (rows, h); out = RMSNorm(x). `more` may be null.
-void fledge_add_norm(int half, float* x, const void* more, const void* weight, void* out, int64_t rows, int64_t h,
-                     float eps, int threads) {
-    auto run = [&](auto* add, auto* w, auto* to) {
-        Part part(rows);
-        for (int64_t r = part.begin; r < part.end; r++) {
-            float* row = x + r * h;
-            int64_t i = 0;
-            if (add) {
-                for (; i + N <= h; i += N) store(row + i, load(row + i) + load(add + r * h + i));
-                for (; i < h; i++) row[i] += one(add + r * h + i);
-            }
-            normal(row, w, to + r * h, h, eps);
-        }
-    };
-#pragma omp parallel num_threads(threads)
-    half ? run((const bf16*)more, (const bf16*)weight, (bf16*)out) : run((const float*)more, (const float*)weight, (float*)out);
-}
-
-// x (rows, 2 i), gate then up -> out (rows, i) = silu(gate) * up
-void fledge_silu(int half, const void* x, void* out, int64_t rows, int64_t i, int threads) {
-    auto run = [&](auto* from, auto* to) {
-        Part part(rows);
-        for (int64_t r = part.begin; r < part.end; r++) {
-            auto *gate = from + r * 2 * i, *up = gate + i;
-            int64_t j = 0;
-            for (; j + N <= i; j += N) {
-                V g = load(gate + j);
-                store(to + r * i + j, g / (1.0f + exponential(-g)) * load(up + j));
-            }
-            for (; j < i; j++) put(to + r * i + j, one(gate + j) / (1 + exponential(-one(gate + j))) * one(up + j));
-        }
-    };
-#pragma omp parallel num_threads(threads)
-    half ? run((const bf16*)x, (bf16*)out) : run((const float*)x, (float*)out);
+// Logits: x (rows, h) times w (outputs, h), packed or not as the model's weights are
+void fledge_head(int half, const Model* m, const void* w, const float* x, float* out, int64_t outputs, int64_t rows,
+                 int threads) {
+    half ? head(*m, (const bf16*)w, x, out, m->hidden, outputs, rows, threads)
+         : head(*m, (const float*)w, x, out, m->hidden, outputs, rows, threads);
 }
 }

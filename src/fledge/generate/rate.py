@@ -20,7 +20,7 @@ def tokens_per_second(shape: DecoderConfig, rows: int, seconds: float, dtype: st
     """Tokens a second of greedy replies on `rows` rows, prompts included, from real generation with random weights."""
     decoder = Decoder(shape)
     decoder.initialise(0)
-    engine = Engine((decoder.to(compute_dtype(dtype)).eval(), None), max_rows=rows)
+    engine = Engine((decoder.to(compute_dtype(dtype)).eval(), None), max_rows=rows, compile=None)
     length = min(_PROMPT, shape.max_position_embeddings - _NEW)
     generator = torch.Generator().manual_seed(0)
     prompts = torch.randint(shape.vocab_size, (rows, length), generator=generator).tolist()

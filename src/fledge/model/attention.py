@@ -1,10 +1,11 @@
-"""Attention over the packed layout: one function, one contract.
+"""Attention over the packed layout: one function, one contract, three paths.
 
-Queries are cut into blocks of equal size; a block is multiplied with the keys that any of its queries may see, and
-what a single query may not see is masked. Blocks with about as many keys share one batched product. So segments of
-any lengths, with parents of any depth, cost a handful of operations a layer, whatever their number, and no (N, N) mask
-is made. On CPUs plain products are also 2-4x faster than torch's fused kernel at T <= 512 in bf16 (measured fwd+bwd
-on a 2-core AVX-512-bf16 machine); a long single segment goes to that kernel instead, which keeps no probabilities.
+On CPUs with AVX-512, where the passes are compiled too, loops of our own do all of it (tiles.py). Elsewhere queries are
+cut into blocks of equal size; a block is multiplied with the keys that any of its queries may see, and what a
+single query may not see is masked. Blocks with about as many keys share one batched product. So segments of any
+lengths, with parents of any depth, cost a handful of operations a layer, whatever their number, and no (N, N) mask is
+made. On CPUs plain products are also 2-4x faster than torch's fused kernel at T <= 512 in bf16 (measured fwd+bwd on a
+2-core AVX-512-bf16 machine); a long single segment goes to that kernel instead, which keeps no probabilities.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from torch import Tensor
 from fledge.core.shapes import round_up
 from fledge.model.layout import Layout
 from fledge.model.rotary import Rotary, rotate
+from fledge.model.tiles import TilePlan, Tiles, Turns, attend_tiles
 
 BLOCK = 128  # queries a block: fastest of 64, 128, 256 for T = 128..512
 KEY_STEP = 128  # key counts are rounded up to this, so that blocks meet in few products
@@ -41,10 +43,11 @@ class BlockGroup:
 class AttentionPlan:
     """What attention needs of a layout, as tensors, made once a micro-batch."""
 
-    positions: Tensor  # (N',) N' >= N: rows beyond the layout's are filling, and come out as copies of token 0
+    positions: Tensor  # (N',) N' >= N: rows beyond the layout's are filling; finite values come out of them
     groups: tuple[BlockGroup, ...]
     long: tuple[tuple[int, int], ...]  # start and end of roots that go to the fused kernel
     order: Tensor  # (N',) index into the concatenated results of groups and long roots, in token order
+    tiles: TilePlan | None = None  # instead of groups, long and order
 
 
 def make_plan(
@@ -54,6 +57,10 @@ def make_plan(
 
     ``rows`` beyond the layout's tokens are filling: any tensor of that many rows may then be attended over.
     """
+    filling = np.zeros(max(0, rows - layout.tokens), np.int64)
+    positions = torch.from_numpy(np.concatenate([layout.positions, filling])).to(device)
+    if Tiles.on and str(device) == "cpu":
+        return AttentionPlan(positions, (), (), torch.zeros(0, dtype=torch.int64), TilePlan.of(layout))
     has_child = np.zeros(layout.segments, bool)
     has_child[layout.parent[layout.parent >= 0]] = True
     is_long = (layout.parent < 0) & ~has_child & (layout.length >= long)
@@ -71,11 +78,9 @@ def make_plan(
     spans = tuple((int(layout.start[s]), int(layout.start[s] + layout.length[s])) for s in np.flatnonzero(is_long))
     produced += [np.arange(a, b) for a, b in spans]
     order = np.argsort(np.concatenate(produced), kind="stable")
-    filling = np.zeros(max(0, rows - len(order)), np.int64)
-    positions = np.concatenate([layout.positions, filling])
     order = np.concatenate([order, order[filling]])
     move = lambda x: torch.from_numpy(np.ascontiguousarray(x)).to(device)  # noqa: E731
-    return AttentionPlan(move(positions), tuple(groups), spans, move(order))
+    return AttentionPlan(positions, tuple(groups), spans, move(order))
 
 
 def _query_runs(layout: Layout, is_long: np.ndarray, block: int) -> list[np.ndarray]:
@@ -155,6 +160,8 @@ class PackedAttention:
     def __call__(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """q (N', q, d), k and v (N', k, d) -> (N', q, d)."""
         # the queries' scale goes into their tables: one pass less over (N, q, d)
+        if self.plan.tiles:
+            return attend_tiles(q, k, v, Turns(self.scaled, (self.cos, self.sin)), self.plan.tiles)
         scaled, k = rotate(q, *self.scaled), rotate(k, self.cos, self.sin)
         parts = [_blocks(scaled, k, v, g, bias) for g, bias in zip(self.plan.groups, self.bias, strict=True)]
         for a, b in self.plan.long:

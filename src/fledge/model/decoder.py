@@ -88,6 +88,29 @@ def together(x: Tensor, *layers: nn.Linear) -> Tensor:
     return F.linear(x, weight, bias)
 
 
+class _Split(torch.autograd.Function):
+    """Queries, keys and values beside each other, (N, q + 2k, d) -> views of the three. Gradients that lie beside each
+    other too, as attention over tiles makes them, are not copied together: they are so already."""
+
+    @staticmethod
+    def forward(ctx: Any, joined: Tensor, key_heads: int) -> tuple[Tensor, ...]:
+        return joined.split([joined.shape[1] - 2 * key_heads, key_heads, key_heads], 1)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *parts: Tensor) -> tuple[Tensor, None]:
+        whole, heads, starts = parts[0]._base, [part.shape[1] for part in parts], [p.storage_offset() for p in parts]
+        if (
+            whole is not None
+            and all(part._base is whole for part in parts)
+            and whole.is_contiguous()
+            and whole.shape == (len(parts[0]), sum(heads), parts[0].shape[2])
+            and starts == [sum(heads[:i]) * whole.shape[2] for i in range(3)]
+        ):
+            return whole, None
+        return torch.cat(parts, 1), None
+
+
 class SelfAttention(nn.Module):
     def __init__(self, config: DecoderConfig) -> None:
         super().__init__()
@@ -100,7 +123,7 @@ class SelfAttention(nn.Module):
 
     def forward(self, x: Tensor, layer: int, attend: Attend) -> Tensor:
         joined = together(x, self.q_proj, self.k_proj, self.v_proj).view(len(x), -1, self.head_dim)
-        q, k, v = joined.split([self.heads, self.key_heads, self.key_heads], 1)
+        q, k, v = _Split.apply(joined, self.key_heads)
         out: Tensor = self.o_proj(attend(layer, q, k, v).flatten(1))
         return out
 

@@ -29,6 +29,7 @@ from fledge.generate.rate import tokens_per_second
 from fledge.generate.sampling import Sampling
 from fledge.model.decoder import Decoder
 from fledge.model.hf import load_decoder
+from fledge.model.passes import OnePass
 from fledge.reward import sandbox, verifiers
 from fledge.reward.verifiers import Score, score_many
 from fledge.stages.dialogues import (
@@ -237,7 +238,9 @@ class Rollouts:
             sampling = Sampling(temperature=rollout.temperature, max_new_tokens=room, seed=seed)
             requests.append(Request(self.prompts[index], rollout.samples, sampling, stops))
         self.rounds += 1
-        engine = Engine((policy.inference_decoder(), self.tokenizer), max_rows=rollout.max_rows)
+        # decoding is compiled as training is (config.compile)
+        compiled = None if OnePass.compiled else False
+        engine = Engine((policy.inference_decoder(), self.tokenizer), max_rows=rollout.max_rows, compile=compiled)
         answers = engine.generate(requests)
         pairs = [
             (self.tasks[index], self.tokenizer.decode(answer.tokens))

@@ -19,6 +19,7 @@ from fledge.core.machine import compute_dtype, machine
 from fledge.model.decoder import Decoder
 from fledge.model.hf import load_decoder, save_decoder
 from fledge.model.passes import OnePass, compile_passes
+from fledge.model.tiles import Tiles, use_tiles
 from fledge.tokenizer.tokenizer import Tokenizer
 from fledge.train.loop import Loop, LoopConfig, Probe, Source
 from fledge.train.mesh import Mesh, barrier, open_mesh, sum_over_ranks
@@ -154,14 +155,16 @@ def train(config: TrainingConfig, work: Work, training: Training[S], mesh: Mesh)
     barrier(mesh)
     dtype = str(policy.dtype).removeprefix("torch.")
     work.metrics |= {"parameters": parameters, "steps": training.steps, "dtype": dtype, "compiled": OnePass.compiled,
-                     **summary}  # fmt: skip
+                     "tiles": Tiles.on, **summary}  # fmt: skip
 
 
 def set_passes(choice: str, work: int) -> None:
-    """Compile the passes or not, for a run of ``work`` steps x parameters. From the configuration alone: a run that
-    goes on must compute as it did before. Raises ConfigError for ``on`` where it cannot be."""
+    """Compile passes and attention or not, for a run of ``work`` steps x parameters. From the configuration alone: a
+    run that goes on must compute as it did before. Raises ConfigError for ``on`` where the passes cannot be compiled;
+    attention has its other paths where the processor lacks what its loops need."""
     wanted = choice == "on" or (choice == "auto" and work >= WORTH_COMPILING)
     why = compile_passes(wanted)
+    use_tiles(wanted)
     if why and choice == "on":
         raise ConfigError(f"compile=on: {why}; install one, or leave compile=auto")
 

@@ -1,0 +1,138 @@
+"""Attention over tiles: its plan, against the definition; and what attention's own tests do not ask of it."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from model_cases import LAYOUTS, attend, config
+
+from fledge.core.errors import ConfigError
+from fledge.model import tiles
+from fledge.model.attention import make_plan
+from fledge.model.layout import Layout
+from fledge.model.rotary import Rotary
+from fledge.model.tiles import TILE, Meetings, TilePlan, Turns, attend_tiles, use_tiles
+
+LONG = {**LAYOUTS, "a long document": Layout.of([700]), "long among short": Layout.of([3, 500, 90], [-1, -1, 1])}
+
+
+@pytest.fixture
+def _on() -> Iterator[None]:
+    if why := use_tiles(True):
+        pytest.skip(f"attention over tiles is not to be had here: {why}")
+    yield
+    use_tiles(False)
+
+
+def turns(layout: Layout, size: int, dtype: torch.dtype = torch.float32) -> Turns:
+    tables = Rotary(size, 10_000.0).tables(torch.from_numpy(layout.positions), dtype)
+    return Turns(tables, tables)
+
+
+def said(meetings: Meetings, tokens: int) -> np.ndarray:
+    """What a plan says: (n * 64, n * 64) whether the token that asks and the other meet."""
+    count = -(-tokens // TILE)
+    see = np.zeros((count * TILE, count * TILE), bool)
+    for i in range(count):
+        for pair in range(int(meetings.first[i]), int(meetings.first[i + 1])):
+            j, row = int(meetings.other[pair]), int(meetings.row[pair])
+            words = [int(w) for w in meetings.bits[row]] if row >= 0 else [-1] * TILE
+            part = np.array([[bool(word >> bit & 1) for bit in range(TILE)] for word in words])
+            assert part.any(), f"tiles {i} and {j} do not meet, but are computed"
+            assert row < 0 or not part.all(), f"tiles {i} and {j} meet wholly, but bits are read for them"
+            see[i * TILE : (i + 1) * TILE, j * TILE : (j + 1) * TILE] = part
+    return see
+
+
+@pytest.mark.parametrize("name", LONG)
+def test_plan_says_who_sees_whom(name: str) -> None:
+    layout = LONG[name]
+    plan, n = TilePlan.of(layout), layout.tokens
+    for see in (said(plan.by_query, n), said(plan.by_key, n).T):
+        assert np.array_equal(see[:n, :n], layout.visible())
+        assert not see[n:].any()
+        assert not see[:, n:].any()
+
+
+def test_plan_of_a_long_document_is_small() -> None:
+    """Only the diagonal and the last tile need bits."""
+    plan = TilePlan.of(Layout.of([64 * 100 + 5]))
+    assert len(plan.by_query.other) == 101 * 102 // 2
+    assert len(plan.by_query.bits) == 100 + 101
+
+
+@pytest.mark.usefixtures("_on")
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_any_number_of_threads_gives_the_same_bytes(dtype: torch.dtype) -> None:
+    layout = LAYOUTS["random 1"]
+    generator = torch.Generator().manual_seed(0)
+    given = [torch.randn(layout.tokens, n, 32, generator=generator).to(dtype) for n in (4, 2, 2)]
+    threads, results = torch.get_num_threads(), []
+    try:
+        for count in (1, 2, 3):
+            torch.set_num_threads(count)
+            leaves = [x.clone().requires_grad_() for x in given]
+            out = attend_tiles(*leaves, turns(layout, 32, dtype), TilePlan.of(layout))
+            out.square().sum().backward()
+            results.append([out.detach(), *(x.grad for x in leaves)])
+    finally:
+        torch.set_num_threads(threads)
+    for other in results[1:]:
+        assert all(torch.equal(a, b) for a, b in zip(results[0], other, strict=True))
+
+
+@pytest.mark.usefixtures("_on")
+def test_keys_and_values_may_be_views() -> None:
+    """As `SelfAttention` hands them in: parts of one product."""
+    layout, d = Layout.of([90, 70]), 16
+    joined = torch.randn(layout.tokens, 6, d)
+    q, k, v = joined.split([4, 1, 1], 1)
+    more = (turns(layout, d), TilePlan.of(layout))
+    assert torch.equal(attend_tiles(q, k, v, *more), attend_tiles(q.contiguous(), k.clone(), v.clone(), *more))
+
+
+@pytest.mark.usefixtures("_on")
+def test_what_is_not_a_number_comes_out() -> None:
+    layout, shape = Layout.of([80, 20]), config()
+    heads = (shape.num_attention_heads, shape.num_key_value_heads, shape.num_key_value_heads)
+    for which in range(3):
+        given = [torch.randn(layout.tokens, n, shape.head_dim) for n in heads]
+        given[which][70] = float("nan")
+        out = attend(layout, shape)(0, *given)
+        assert out[70:80].isnan().any()
+        # a value that is not a number reaches all of its tile: nothing times it is not a number either
+        assert which == 2 or not (out[:70].isnan().any() or out[80:].isnan().any())
+
+
+@pytest.mark.usefixtures("_on")
+@pytest.mark.parametrize(("dtype", "size"), [(torch.float64, 8), (torch.float32, 7)])
+def test_what_it_cannot_compute_is_refused(dtype: torch.dtype, size: int) -> None:
+    given, layout = torch.randn(4, 2, size, dtype=dtype), Layout.of([4])
+    with pytest.raises(ConfigError, match="compile=off"):
+        attend_tiles(given, given, given, turns(layout, 8), TilePlan.of(layout))
+
+
+@pytest.mark.usefixtures("_on")
+def test_the_self_check_notices_wrong_values(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert tiles._error() < 1e-2
+    monkeypatch.setattr(Layout, "visible", lambda self: np.tril(np.ones((self.tokens, self.tokens), bool)))
+    assert tiles._error() > 1e-2
+
+
+def test_without_a_compiler_other_paths_are_taken(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(shutil, "which", lambda name: None)
+    for cached in (tiles._missing, tiles._library):
+        cached.cache_clear()
+    try:
+        assert "no C++ compiler" in use_tiles(True)
+        assert make_plan(Layout.of([5])).tiles is None
+    finally:
+        for cached in (tiles._missing, tiles._library):
+            cached.cache_clear()
+        use_tiles(False)
