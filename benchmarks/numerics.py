@@ -28,10 +28,10 @@ from fledge.core.machine import machine, set_switches
 from fledge.core.progress import progress
 from fledge.generate.engine import Engine, Request
 from fledge.generate.sampling import Sampling
+from fledge.model.compiled import compile_model
 from fledge.model.config import DecoderConfig
 from fledge.model.decoder import Decoder
 from fledge.model.layout import Layout
-from fledge.model.passes import compile_passes
 from fledge.train.batch import Example, PackedBatch, pack, single
 from fledge.train.objective import Likelihood
 from fledge.train.optimizer import OptimizerConfig
@@ -110,7 +110,7 @@ def paths(name: str, lengths: tuple[int, ...]) -> list[Row]:
     rows = []
     for kind, dtype in DTYPES.items():
         for compiled in (False, True):
-            if compile_passes(compiled):
+            if compile_model(compiled):
                 continue
             trainee = Trainee(decoder_of(), OptimizerConfig(lr=1e-3), dtype)
             logp = trainee.logp(batch)
@@ -120,9 +120,9 @@ def paths(name: str, lengths: tuple[int, ...]) -> list[Row]:
             trainee.collect()
             got = torch.cat([p.grad.flatten().double() for p in trainee.decoder.parameters() if p.grad is not None])
             error = float((got - gradient).norm() / gradient.norm())
-            shown = f"{name}, passes {'compiled' if compiled else 'as they stand'}"
+            shown = f"{name}, {'compiled' if compiled else 'as it stands'}"
             rows.append({"path": shown, "dtype": kind, "logp": rms(logp.double() - wanted), "gradient": error})
-    compile_passes(False)
+    compile_model(False)
     return rows
 
 
@@ -208,7 +208,7 @@ def training(steps: int) -> list[Row]:
     rows = []
     for kind, dtype in DTYPES.items():
         for compiled in (False, True):
-            if compile_passes(compiled):
+            if compile_model(compiled):
                 continue
             config = DecoderConfig(
                 vocab_size=256, hidden_size=128, intermediate_size=344, num_hidden_layers=4, num_attention_heads=4,
@@ -228,9 +228,9 @@ def training(steps: int) -> list[Row]:
                     trainee.step(step, steps)
                     last.append(float(loss))
                     bar.advance(1, f"loss {last[-1]:.3f}")
-            rows.append({"dtype": kind, "passes": "compiled" if compiled else "as they stand",
+            rows.append({"dtype": kind, "model": "compiled" if compiled else "as it stands",
                          "loss": float(np.mean(last[-50:]))})  # fmt: skip
-    compile_passes(False)
+    compile_model(False)
     return rows
 
 

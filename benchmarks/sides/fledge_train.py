@@ -22,9 +22,8 @@ from fledge.core.config import build
 from fledge.core.machine import compute_dtype, product_rate, set_switches
 from fledge.core.records import Message, Task
 from fledge.corpus.shards import TokenShards
+from fledge.model.compiled import compile_model, compiled
 from fledge.model.hf import load_decoder
-from fledge.model.passes import compile_passes
-from fledge.model.tiles import Tiles, use_tiles
 from fledge.stages import dpo, grpo
 from fledge.stages.dialogues import Account, pair_example, read_conversations
 from fledge.stages.pretrain import Documents
@@ -104,10 +103,8 @@ class Clock:
 def main() -> None:
     arguments = parse()
     # as a stage does for any run that is long enough to pay for it
-    missing_compiler = compile_passes(arguments.compile == "on")
-    use_tiles(arguments.compile == "on")
-    switches = {**set_switches(), "compiled_passes": arguments.compile == "on" and not missing_compiler,
-                "attention_tiles": Tiles.on}  # fmt: skip
+    compile_model(arguments.compile == "on")
+    switches = {**set_switches(), "compiled": compiled()}
     dtype = compute_dtype(arguments.dtype)
     folder = work.model_folder(arguments.size)
     decoder = load_decoder(folder)

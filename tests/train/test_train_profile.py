@@ -13,6 +13,7 @@ import torch
 from train_examples import documents, groups
 
 from fledge.core.shapes import round_up
+from fledge.model.compiled import compile_model, compiled
 from fledge.model.config import DecoderConfig
 from fledge.model.decoder import Decoder
 from fledge.stages.grpo import Grpo
@@ -83,6 +84,26 @@ def profiled(
         LoopConfig(micro_tokens=MICRO), {"policy": policy}, Same(examples, pause), objective, 10, folder, "test"
     )
     return take_profile(watched(loop, watch), watch, warm_up=1, steps=3, **options)
+
+
+def test_compiled_loops_have_names_and_belong_where_their_formulas_do(tmp_path: Path) -> None:
+    if why := compile_model(True):
+        pytest.skip(f"nothing can be compiled here: {why}")
+    try:
+        found = profiled(tmp_path, documents(), Likelihood())
+        names = {operation.name for operation in found.operations}
+        assert {"fledge::rms_norm", "fledge::gate_backward", "fledge::normalisers"} <= names
+        assert not [name for name in names if "Compiled" in name]
+        if "attention" in compiled():
+            assert {"fledge::attention", "fledge::attention_backward"} <= names
+            load = Load()
+            for part in cut(documents(), MICRO):
+                load.add(pack(part))
+            queries = SHAPE.num_attention_heads * SHAPE.head_dim
+            assert found.part(ATTENTION).gflop >= 12e-9 * SHAPE.num_hidden_layers * queries * load.pairs
+            assert min(found.part(ATTENTION).forward, found.part(ATTENTION).backward) > 0
+    finally:
+        compile_model(False)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])

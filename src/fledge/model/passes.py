@@ -14,6 +14,7 @@ from __future__ import annotations
 import functools
 import importlib.util
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Generic, ParamSpec, TypeVar
 
 import torch
@@ -50,7 +51,16 @@ class OnePass(Generic[P, R]):
         if kind not in self._known:
             self._fast(*(_any_rows(_enlarged(x, rows), ROWS) for x in args))
             self._known.add(kind)
-        return self._fast(*(_any_rows(x, rows) for x in args))
+        with named(self.plain.__name__):
+            return self._fast(*(_any_rows(x, rows) for x in args))
+
+
+def named(name: str, flops: int = 0) -> AbstractContextManager[object]:
+    """What is computed within is one operation for a profiler, ``fledge::name``, with ``flops`` of products where
+    there are any (train/trace.py reads both). Nothing where no profiler is watching."""
+    if torch.autograd._profiler_enabled():
+        return torch.profiler.record_function(f"fledge::{name}#{flops}" if flops else f"fledge::{name}")
+    return nullcontext()
 
 
 def _any_rows(x: object, rows: int) -> object:

@@ -26,6 +26,7 @@ from torch.autograd.function import once_differentiable
 from fledge.core.errors import ConfigError
 from fledge.core.native import load_loops, small_products
 from fledge.model.layout import Layout
+from fledge.model.passes import named
 
 TILE = 64
 DTYPES = (torch.float32, torch.bfloat16)
@@ -236,10 +237,11 @@ class _Attention(torch.autograd.Function):
         (rows, heads, d), room = q.shape, _room(plan)
         out, lse = torch.empty(rows, heads, d, dtype=q.dtype), torch.empty(heads, room)
         packs = torch.empty(2 * k.shape[1] * room * d, dtype=q.dtype)
-        _library().fledge_attend_tiles(
-            int(q.dtype == torch.bfloat16), byref(_call(q, k, v, turns, plan)),
-            *[x.data_ptr() for x in (q, k, v, packs, out, lse)],
-        )  # fmt: skip
+        with named("attention", 2 * _flops(q, plan)):  # two products of each pair
+            _library().fledge_attend_tiles(
+                int(q.dtype == torch.bfloat16), byref(_call(q, k, v, turns, plan)),
+                *[x.data_ptr() for x in (q, k, v, packs, out, lse)],
+            )  # fmt: skip
         out[plan.tokens :] = 0
         ctx.save_for_backward(q, k, v, out, lse)
         ctx.turns, ctx.plan = turns, plan
@@ -255,10 +257,11 @@ class _Attention(torch.autograd.Function):
         joined = torch.empty(rows, heads + 2 * key_heads, d, dtype=q.dtype)
         joined[ctx.plan.tokens :] = 0
         d_q, d_k, d_v = joined.split([heads, key_heads, key_heads], 1)
-        _library().fledge_attend_tiles_backward(
-            int(q.dtype == torch.bfloat16), byref(_call(q, k, v, ctx.turns, ctx.plan)),
-            *[x.data_ptr() for x in (q, k, v, out, g, lse, packs, delta, d_q, d_k, d_v)],
-        )  # fmt: skip
+        with named("attention_backward", 7 * _flops(q, ctx.plan)):
+            _library().fledge_attend_tiles_backward(
+                int(q.dtype == torch.bfloat16), byref(_call(q, k, v, ctx.turns, ctx.plan)),
+                *[x.data_ptr() for x in (q, k, v, out, g, lse, packs, delta, d_q, d_k, d_v)],
+            )  # fmt: skip
         return d_q, d_k, d_v, None, None
 
 
@@ -269,6 +272,11 @@ def _rows(x: Tensor) -> Tensor:
 
 def _room(plan: TilePlan) -> int:
     return (len(plan.by_query.first) - 1) * TILE
+
+
+def _flops(q: Tensor, plan: TilePlan) -> int:
+    """Of one product of all pairs of tiles."""
+    return 2 * TILE * TILE * len(plan.by_query.other) * q.shape[1] * q.shape[2]
 
 
 def _call(q: Tensor, k: Tensor, v: Tensor, turns: Turns, plan: TilePlan) -> _Call:

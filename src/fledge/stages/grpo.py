@@ -27,9 +27,9 @@ from fledge.core.records import Task
 from fledge.generate.engine import Completion, Engine, Request
 from fledge.generate.rate import tokens_per_second
 from fledge.generate.sampling import Sampling
+from fledge.model.compiled import compiled
 from fledge.model.decoder import Decoder
 from fledge.model.hf import load_decoder
-from fledge.model.passes import OnePass
 from fledge.reward import sandbox, verifiers
 from fledge.reward.verifiers import Score, score_many
 from fledge.stages.dialogues import (
@@ -238,9 +238,9 @@ class Rollouts:
             sampling = Sampling(temperature=rollout.temperature, max_new_tokens=room, seed=seed)
             requests.append(Request(self.prompts[index], rollout.samples, sampling, stops))
         self.rounds += 1
-        # decoding is compiled as training is (config.compile)
-        compiled = None if OnePass.compiled else False
-        engine = Engine((policy.inference_decoder(), self.tokenizer), max_rows=rollout.max_rows, compile=compiled)
+        # decoding is compiled where training is (config.compile)
+        model, loops = (policy.inference_decoder(), self.tokenizer), None if compiled() else False
+        engine = Engine(model, max_rows=rollout.max_rows, compile=loops)
         answers = engine.generate(requests)
         pairs = [
             (self.tasks[index], self.tokenizer.decode(answer.tokens))

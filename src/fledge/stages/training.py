@@ -16,10 +16,9 @@ from fledge.core import config as core_config
 from fledge.core.artefact import Work, produce
 from fledge.core.errors import ArtefactError, ConfigError, DataError
 from fledge.core.machine import compute_dtype, machine
+from fledge.model.compiled import compile_model, compiled
 from fledge.model.decoder import Decoder
 from fledge.model.hf import load_decoder, save_decoder
-from fledge.model.passes import OnePass, compile_passes
-from fledge.model.tiles import Tiles, use_tiles
 from fledge.tokenizer.tokenizer import Tokenizer
 from fledge.train.loop import Loop, LoopConfig, Probe, Source
 from fledge.train.mesh import Mesh, barrier, open_mesh, sum_over_ranks
@@ -131,7 +130,7 @@ class Training(Generic[S]):
                 "reached; give fewer, or a share of the steps below 1"
             )
         torch.manual_seed(config.seed)
-        set_passes(config.compile, self.steps * self.decoder.config.parameters)
+        set_compiled(config.compile, self.steps * self.decoder.config.parameters)
         policy = make(self.decoder, config.optimizer, compute_dtype(config.dtype), mesh, config.recompute)
         return Loop(
             config.loop, {"policy": policy}, self.source, self.objective, self.steps, folder, title, mesh, self.probe
@@ -154,17 +153,15 @@ def train(config: TrainingConfig, work: Work, training: Training[S], mesh: Mesh)
     work.transient.add("snapshots")
     barrier(mesh)
     dtype = str(policy.dtype).removeprefix("torch.")
-    work.metrics |= {"parameters": parameters, "steps": training.steps, "dtype": dtype, "compiled": OnePass.compiled,
-                     "tiles": Tiles.on, **summary}  # fmt: skip
+    work.metrics |= {"parameters": parameters, "steps": training.steps, "dtype": dtype, "compiled": compiled(),
+                     **summary}  # fmt: skip
 
 
-def set_passes(choice: str, work: int) -> None:
-    """Compile passes and attention or not, for a run of ``work`` steps x parameters. From the configuration alone: a
-    run that goes on must compute as it did before. Raises ConfigError for ``on`` where the passes cannot be compiled;
-    attention has its other paths where the processor lacks what its loops need."""
+def set_compiled(choice: str, work: int) -> None:
+    """Compile or not, for a run of ``work`` steps x parameters. From the configuration alone: a run that goes on must
+    compute as it did before. Raises ConfigError for ``on`` where it cannot be."""
     wanted = choice == "on" or (choice == "auto" and work >= WORTH_COMPILING)
-    why = compile_passes(wanted)
-    use_tiles(wanted)
+    why = compile_model(wanted)
     if why and choice == "on":
         raise ConfigError(f"compile=on: {why}; install one, or leave compile=auto")
 

@@ -29,6 +29,7 @@ MODEL = ("forward", "head", "backward")  # the phases that are told apart by ope
 
 _NODE = "autograd::engine::evaluate_function: "
 _REGIONS = ("Torch-Compiled Region", "## Call CompiledFxGraph")
+_OURS = "fledge::"  # loops under a name of ours (`passes.named`), whole: what they call is theirs
 _MATRICES = {"aten::mm": (0, 1), "aten::addmm": (1, 2), "aten::bmm": (0, 1), "aten::baddbmm": (1, 2)}
 _BATCHED = ("aten::bmm", "aten::baddbmm")
 _COPIES = ("aten::copy_", "aten::_to_copy", "aten::clone", "aten::cat", "aten::_foreach_copy_", "aten::to")
@@ -79,6 +80,7 @@ class Node:
     start: int  # ns
     end: int
     place: Place = field(default_factory=Place)
+    flops: float = 0.0  # that its name says
     inside: int = 0  # ns in the events that this one called
     called: bool = False  # whether there are any
 
@@ -157,7 +159,8 @@ def _tree(events: Iterable[Any]) -> list[Node]:
     """Nodes in order of time within a thread, each with its place and the time of what it called."""
     threads: dict[int, list[Node]] = defaultdict(list)
     for e in events:
-        threads[e.start_thread_id()].append(Node(e, e.name(), e.start_ns(), e.end_ns()))
+        name, _, flops = e.name().partition("#") if e.name().startswith(_OURS) else (e.name(), "", "")
+        threads[e.start_thread_id()].append(Node(e, name, e.start_ns(), e.end_ns(), flops=float(flops or 0)))
     forward: dict[tuple[int, int], Place] = {}
     phases: list[tuple[int, str]] = []
     # The thread of the spans first: a GPU's backward pass runs in another one, and is placed by time
@@ -168,6 +171,8 @@ def _tree(events: Iterable[Any]) -> list[Node]:
         for node in threads[thread]:
             while open_ and open_[-1].end <= node.start:
                 open_.pop()
+            if open_ and open_[-1].name.startswith(_OURS):
+                continue
             if open_:
                 parent = open_[-1]
                 parent.inside += node.end - node.start
@@ -215,7 +220,7 @@ def _flops(node: Node) -> float:
     if node.name == "mkldnn::_linear_pointwise":
         x, weight = node.event.shapes()[:2]
         return 2.0 * math.prod(x) * weight[0]
-    return 0.0
+    return node.flops
 
 
 def _bytes(node: Node) -> float:
