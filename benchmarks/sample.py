@@ -25,7 +25,7 @@ if __name__ == "__main__":
     )
     nano = tuple(Side("nanochat_generate.py", ("--samples", "64", *calls, *dtype), "nanochat") for dtype in dtypes)
     ours = Side("fledge_generate.py", eight)
-    one = Side("fledge_generate.py", ("--prompts", "1", "--samples", "64", *calls))
+    one = Side("fledge_generate.py", ("--prompts", "1", "--samples", "64", *calls, "--compile"))
     rows = [
         Row("sampling 64 sequences", "new tokens/s", ours,
             (Peer("transformers", False, plain), Peer("transformers", True, tuned), Peer("llama.cpp", False, llama)),

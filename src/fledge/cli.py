@@ -76,8 +76,9 @@ def chat(
     max_new_tokens: Annotated[int | None, typer.Option(min=1)] = None,
     seed: Annotated[int | None, typer.Option(help="The same seed gives the same replies.")] = None,
     compile: Annotated[
-        bool, typer.Option("--compile", help="Faster on a CPU; the first time, a C++ compiler builds it in seconds.")
-    ] = False,
+        bool | None,
+        typer.Option(help="Loops of C++ on a CPU, built in seconds the first time. Default: where they can be."),
+    ] = None,
 ) -> None:
     """Talk with a model. `/reset` forgets the dialogue, `/exit` ends it.
 

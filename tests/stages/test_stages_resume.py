@@ -12,6 +12,9 @@ from pathlib import Path
 import pytest
 from stages_small import Small
 
+from fledge.core.machine import bf16_instructions, cxx_compiler
+from fledge.core.native import small_products
+
 STAGES = ("pretrain", "sft", "dpo", "grpo")
 
 
@@ -30,9 +33,9 @@ def newest_snapshot(out: Path) -> str:
     return folders[-1].name if folders else ""
 
 
-def kill_after(small: Small, stage: str, out: Path, step: int) -> None:
+def kill_after(small: Small, stage: str, out: Path, step: int, **options: object) -> None:
     """Start the stage and kill -9 it as soon as it has done ``step`` steps."""
-    process = small.start(stage, out)
+    process = small.start(stage, out, **options)
     while steps_done(out) < step and process.poll() is None:
         time.sleep(0.001)
     process.send_signal(signal.SIGKILL)
@@ -52,8 +55,8 @@ def kill_in_snapshot(small: Small, stage: str, out: Path) -> None:
     assert not out.exists()
 
 
-def finish(small: Small, stage: str, out: Path) -> None:
-    process = small.start(stage, out)
+def finish(small: Small, stage: str, out: Path, **options: object) -> None:
+    process = small.start(stage, out, **options)
     output = process.communicate(timeout=300)[0]
     assert process.returncode == 0, output[-3000:]
 
@@ -70,6 +73,21 @@ def test_one_kill(stage: str, small: Small, tmp_path: Path) -> None:
     for one, other in zip(*rows, strict=True):  # the log, too, is that of the quiet run, but for times
         a, b = json.loads(one), json.loads(other)
         assert {k: v for k, v in a.items() if "second" not in k} == {k: v for k, v in b.items() if "second" not in k}
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_kill_of_compiled_training(stage: str, small: Small, tmp_path: Path) -> None:
+    """Passes, attention over tiles, decoding: what is compiled computes the same after a new start."""
+    if not cxx_compiler():
+        pytest.skip("there is no C++ compiler")
+    options = {"compile": "on", "dtype": "bfloat16" if bf16_instructions() else "float32"}
+    finish(small, stage, tmp_path / "quiet", **options)
+    metrics = json.loads((tmp_path / "quiet" / "manifest.json").read_text(encoding="utf-8"))["metrics"]
+    assert metrics["compiled"] == (["passes", "attention"] if small_products() else ["passes"])
+    kill_after(small, stage, tmp_path / "killed", 3, **options)
+    finish(small, stage, tmp_path / "killed", **options)
+    assert weights(tmp_path / "killed") == weights(tmp_path / "quiet")
 
 
 @pytest.mark.long

@@ -18,7 +18,7 @@ from fledge.report.collect import read_object
 HELP = "/reset forgets the dialogue, /exit ends it"
 
 
-def chat(folder: Path, prompt: str | None, system: str | None, sampling: dict[str, Any], compile: bool = False) -> None:
+def chat(folder: Path, prompt: str | None, system: str | None, sampling: dict[str, Any], compile: bool | None) -> None:
     import fledge
     from fledge.core.machine import set_switches
 
