@@ -5,6 +5,13 @@ from __future__ import annotations
 from fledge.model.passes import OnePass, compile_passes
 from fledge.model.tiles import Tiles, use_tiles
 
+WORTH_COMPILING = 200_000_000  # steps x parameters: 40 steps of 5M parameters take about as long as compiling
+
+
+def worth_compiling(choice: str, work: int) -> bool:
+    """Whether a run of ``work`` steps x parameters is to be compiled under ``compile: auto | on | off``."""
+    return choice == "on" or (choice == "auto" and work >= WORTH_COMPILING)
+
 
 def compile_model(on: bool) -> str:
     """The passes between products (passes.py), and attention over tiles (tiles.py), from now on. -> why nothing is

@@ -213,7 +213,6 @@ def attach(examples: Sequence[Example], name: str, flat: np.ndarray) -> list[Exa
 
 def estimate(config: Config, bench: Bench) -> dict[str, Any]:
     return stage_estimate(
-        bench, config.model, config.data, config.epochs, config.batch_size, config.dtype, config.optimizer.name,
-        passes=4 / 3,
+        bench, config.model, config.data, config.epochs, config.batch_size, config.compute, passes=4 / 3,
         replayed=replay_tokens(config.replay, bench),
     )  # fmt: skip

@@ -388,8 +388,7 @@ def prepare(config: Config, work: Work, mesh: Mesh) -> Training[Rollouts]:
 def estimate(config: Config, bench: Bench) -> dict[str, Any]:
     answers = config.rollout.prompts * config.rollout.samples
     return rollout_estimate(
-        bench, config.model, config.tasks, config.steps, answers, config.rollout.max_new_tokens, config.dtype,
+        bench, config.model, config.tasks, config.steps, answers, config.rollout.max_new_tokens, config.compute,
         replay_tokens(config.replay, bench),
         lambda shape: tokens_per_second(shape, min(answers, config.rollout.max_rows), bench.seconds, config.dtype),
-        config.optimizer.name,
     )  # fmt: skip

@@ -250,7 +250,7 @@ def estimate(config: Config, bench: Bench) -> dict[str, Any]:
 
     tokens = config.tokens or round(float(known("tokens") or 0) * config.epochs)
     length = min(config.context, int(known("mean_tokens") or config.context))
-    return training_estimate(bench, shape, tokens, config.batch_tokens, length, config.dtype, config.optimizer.name)
+    return training_estimate(bench, shape, tokens, config.batch_tokens, length, config.compute)
 
 
 def _rows(config: Config, bench: Bench) -> int:

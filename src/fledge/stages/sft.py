@@ -79,5 +79,5 @@ def prepare(config: Config, work: Work, mesh: Mesh) -> Training[Shuffled]:
 
 def estimate(config: Config, bench: Bench) -> dict[str, Any]:
     return stage_estimate(
-        bench, config.model, config.data, config.epochs, config.batch_size, config.dtype, config.optimizer.name
+        bench, config.model, config.data, config.epochs, config.batch_size, config.compute
     )

@@ -16,17 +16,17 @@ from fledge.core import config as core_config
 from fledge.core.artefact import Work, produce
 from fledge.core.errors import ArtefactError, ConfigError, DataError
 from fledge.core.machine import compute_dtype, machine
-from fledge.model.compiled import compile_model, compiled
+from fledge.model.compiled import compile_model, compiled, worth_compiling
 from fledge.model.decoder import Decoder
 from fledge.model.hf import load_decoder, save_decoder
 from fledge.tokenizer.tokenizer import Tokenizer
+from fledge.train.estimate import Compute
 from fledge.train.loop import Loop, LoopConfig, Probe, Source
 from fledge.train.mesh import Mesh, barrier, open_mesh, sum_over_ranks
 from fledge.train.objective import Objective
 from fledge.train.optimizer import OptimizerConfig
 from fledge.train.trainee import Trainee
 
-WORTH_COMPILING = 200_000_000  # steps x parameters: 40 steps of 5M parameters take about as long as compiling
 S = TypeVar("S", bound=Source)
 
 
@@ -41,14 +41,18 @@ class TrainingConfig(core_config.Config):
     )
     compile: Literal["auto", "on", "off"] = Field(
         default="auto",
-        description="compile the passes between products; auto: where there is a C++ compiler and the run is long "
-        "enough to pay for it (half a minute the first time)",
+        description="compile attention and the passes between products; auto: where there is a C++ compiler and the "
+        "run is long enough to pay for it (half a minute the first time)",
     )
     recompute: bool = Field(
         default=False,
         description="keep only the input of each block and run it again in the backward pass: memory for time",
     )
     seed: int = 0
+
+    @property
+    def compute(self) -> Compute:
+        return Compute(self.dtype, self.optimizer.name, self.compile)
 
 
 class EpochOrder:
@@ -160,8 +164,7 @@ def train(config: TrainingConfig, work: Work, training: Training[S], mesh: Mesh)
 def set_compiled(choice: str, work: int) -> None:
     """Compile or not, for a run of ``work`` steps x parameters. From the configuration alone: a run that goes on must
     compute as it did before. Raises ConfigError for ``on`` where it cannot be."""
-    wanted = choice == "on" or (choice == "auto" and work >= WORTH_COMPILING)
-    why = compile_model(wanted)
+    why = compile_model(worth_compiling(choice, work))
     if why and choice == "on":
         raise ConfigError(f"compile=on: {why}; install one, or leave compile=auto")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,10 @@ import numpy as np
 from fledge.core.bench import Bench
 from fledge.core.machine import compute_dtype
 from fledge.core.readers import read_rows
+from fledge.model.compiled import worth_compiling
 from fledge.model.config import DecoderConfig
 from fledge.model.decoder import Decoder
+from fledge.model.tiles import use_tiles
 from fledge.train.batch import Example, pack, single
 from fledge.train.objective import Likelihood
 from fledge.train.optimizer import OptimizerConfig
@@ -23,49 +26,49 @@ from fledge.train.trainee import Trainee
 
 WARM_UP = 3  # steps whose time does not count: code is compiled and memory taken in them
 START_SECONDS = 4.0  # interpreter, imports, reading data, writing the model
+COMPILING_SECONDS = 8.0  # what torch has compiled before is read; the first time it is 15-30 s
+PASSES_GAIN = 1.2  # of a step, docs/switches.md
 UNKNOWN_ROW = 80  # tokens of a record, where the stage that writes it does not say
 RECORD_BYTES = 5.0  # of JSON for a token of a record: a guess, keys and braces included
 ASSUMED_FLOPS = 2e11  # a second, where nothing may be measured
 
 
+@dataclass(frozen=True)
+class Compute:
+    """How a stage is configured to compute."""
+
+    dtype: str
+    optimizer: str = "adamw"
+    compile: str = "auto"
+
+
 def training_estimate(
-    bench: Bench,
-    shape: DecoderConfig,
-    tokens: float,
-    batch_tokens: int,
-    length: int,
-    dtype: str,
-    optimizer: str = "adamw",
+    bench: Bench, shape: DecoderConfig, tokens: float, batch_tokens: int, length: int, compute: Compute
 ) -> dict[str, Any]:
     """Parameters, FLOPs, memory and seconds of training on ``tokens`` tokens in segments of ``length``. Where it is
     not known how many (0), only what does not depend on it."""
     size = {
         "parameters": shape.parameters,
-        "memory_bytes": training_memory(shape, batch_tokens, length, dtype),
+        "memory_bytes": training_memory(shape, batch_tokens, length, compute.dtype),
         "shape": shape.plain(),
     }
     if not tokens:
         return size
     flops = shape.training_flops(length) * tokens
-    per_token = shape.training_flops(length) / ASSUMED_FLOPS
+    per_token, steps, start = shape.training_flops(length) / ASSUMED_FLOPS, round(tokens / batch_tokens), START_SECONDS
     if bench.measure:
-        key = f"train {shape.parameters} {batch_tokens} {length} {dtype} {optimizer}"
-        measured = bench.once(
-            key, lambda: measure_training(shape, batch_tokens, length, dtype, bench.seconds, optimizer)
+        compiled = worth_compiling(compute.compile, steps * shape.parameters)
+        key = f"train {shape.parameters} {batch_tokens} {length} {compute} {compiled}"
+        per_token = bench.once(
+            key, lambda: measure_training(shape, batch_tokens, length, compute, bench.seconds, compiled)
         )
-        per_token = measured
-    return {
-        **size,
-        "tokens": tokens,
-        "steps": round(tokens / batch_tokens),
-        "flops": flops,
-        "seconds": START_SECONDS + tokens * per_token,
-    }
+        start += COMPILING_SECONDS * compiled
+    return {**size, "tokens": tokens, "steps": steps, "flops": flops, "seconds": start + tokens * per_token}
 
 
 def stage_estimate(
-    bench: Bench, model: Path, data: Sequence[Path], epochs: float, batch: int, dtype: str, optimizer: str,
-    passes: float = 1.0, replayed: float = 0.0,
+    bench: Bench, model: Path, data: Sequence[Path], epochs: float, batch: int, compute: Compute, passes: float = 1.0,
+    replayed: float = 0.0,
 ) -> dict[str, Any]:  # fmt: skip
     """Fine-tuning on records. ``passes``: forward and backward as 1, so a reference's forward adds a third;
     ``replayed``: tokens a step beside the stage's own."""
@@ -73,10 +76,10 @@ def stage_estimate(
     rows = sum(records_of(bench, path)[0] for path in data)
     mean = mean_tokens(bench, data)
     if not rows:
-        return training_estimate(bench, shape, 0, max(256, round(batch * mean)), int(mean), dtype, optimizer)
+        return training_estimate(bench, shape, 0, max(256, round(batch * mean)), int(mean), compute)
     steps = steps_of(rows, epochs, batch)
     tokens = steps * (batch * mean * passes + replayed)
-    return training_estimate(bench, shape, tokens, max(256, round(tokens / steps)), int(mean), dtype, optimizer)
+    return training_estimate(bench, shape, tokens, max(256, round(tokens / steps)), int(mean), compute)
 
 
 def mean_tokens(bench: Bench, data: Sequence[Path]) -> float:
@@ -100,17 +103,17 @@ def _count_records(path: Path) -> tuple[int, float]:
 
 
 def rollout_estimate(
-    bench: Bench, model: Path, tasks: Sequence[Path], steps: int, answers: int, new_tokens: int, dtype: str,
-    replayed: float, rate: Callable[[DecoderConfig], float], optimizer: str = "adamw",
+    bench: Bench, model: Path, tasks: Sequence[Path], steps: int, answers: int, new_tokens: int, compute: Compute,
+    replayed: float, rate: Callable[[DecoderConfig], float],
 ) -> dict[str, Any]:  # fmt: skip
     """Reinforcement learning: sampling of every answer, and training on it. ``rate``: sampled tokens a second."""
     shape = model_shape(bench, model)
     typical = min([new_tokens, *(int(bench.of_file(path, "answer_tokens", new_tokens)) for path in tasks)])
     tokens = steps * (answers * typical + replayed)
-    estimate = training_estimate(bench, shape, tokens, round(tokens / steps), typical, dtype, optimizer)
+    estimate = training_estimate(bench, shape, tokens, round(tokens / steps), typical, compute)
     sampled = 2000.0
     if bench.measure:
-        sampled = bench.once(f"sample {shape.parameters} {answers} {dtype}", lambda: rate(shape))
+        sampled = bench.once(f"sample {shape.parameters} {answers} {compute.dtype}", lambda: rate(shape))
     return {**estimate, "seconds": float(estimate["seconds"]) + steps * answers * typical / sampled}
 
 
@@ -124,12 +127,17 @@ def training_memory(shape: DecoderConfig, batch_tokens: int, length: int, dtype:
 
 
 def measure_training(
-    shape: DecoderConfig, batch_tokens: int, length: int, dtype: str, seconds: float, optimizer: str
+    shape: DecoderConfig, batch_tokens: int, length: int, compute: Compute, seconds: float, compiled: bool
 ) -> float:
-    """Seconds for one trained token: forward, backward, update, on random tokens of uneven documents."""
+    """Seconds for one trained token: forward, backward, update, on random tokens of uneven documents.
+
+    Of a run that will be compiled, attention is timed as it will be; compiling the passes would take longer than all
+    else here, so what they gain is assumed.
+    """
     decoder = Decoder(shape)
     decoder.initialise(0)
-    trainee = Trainee(decoder, OptimizerConfig.model_validate({"lr": 1e-4, "name": optimizer}), compute_dtype(dtype))
+    settings = OptimizerConfig.model_validate({"lr": 1e-4, "name": compute.optimizer})
+    trainee = Trainee(decoder, settings, compute_dtype(compute.dtype))
     generator = np.random.default_rng(0)
     examples: list[Example] = []
     while sum(e.tokens for e in examples) < batch_tokens:  # lengths of half to one and a half of the mean
@@ -140,6 +148,7 @@ def measure_training(
     objective = Likelihood()
     denominators = objective.denominators(examples)
     taken: list[float] = []
+    use_tiles(compiled)
     began = time.perf_counter()
     while len(taken) < 3 + WARM_UP or (time.perf_counter() - began < seconds):
         started = time.perf_counter()
@@ -148,7 +157,9 @@ def measure_training(
         trainee.collect()
         trainee.step(len(taken), 1000)
         taken.append(time.perf_counter() - started)
-    return float(np.median(taken[WARM_UP:])) / sum(e.tokens for e in examples)
+    use_tiles(False)
+    gain = PASSES_GAIN if compiled else 1.0
+    return float(np.median(taken[WARM_UP:])) / gain / sum(e.tokens for e in examples)
 
 
 def model_shape(bench: Bench, model: Path) -> DecoderConfig:
