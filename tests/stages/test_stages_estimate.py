@@ -13,6 +13,7 @@ from fledge.core.artefact import read_manifest
 from fledge.core.bench import Bench
 from fledge.core.config import build
 from fledge.model.hf import load_config
+from fledge.model.tiles import Tiles
 from fledge.stages import dpo, grpo, pretrain, sft
 
 QUICK = Bench(measure=False)
@@ -67,4 +68,12 @@ def test_rollouts_are_measured_with_their_optimizer(small: Small) -> None:
     config = build(grpo.Config, small.config("grpo", optimizer={"name": "muon", "lr": 1e-3}))
     bench = Bench(seconds=0.0)
     grpo.estimate(config, bench)
-    assert [key.split()[-1] for key in bench._known if key.startswith("train")] == ["muon"]
+    assert ["optimizer='muon'" in key for key in bench._known if key.startswith("train")] == [True]
+
+
+def test_long_runs_are_measured_as_they_will_be_compiled(small: Small) -> None:
+    for choice in ("off", "on"):
+        bench = Bench(seconds=0.0)
+        sft.estimate(build(sft.Config, small.config("sft", compile=choice)), bench)
+        assert [key.split()[-1] for key in bench._known if key.startswith("train")] == [str(choice == "on")]
+        assert not Tiles.on  # a forecast leaves the process as it was
