@@ -16,7 +16,9 @@ namespace {
 
 constexpr int64_t T = 64;     // tokens a tile: as many as a word of bits
 constexpr int64_t W = 16;     // lanes
-constexpr int64_t MANY = 8;   // key tiles whose scores are made before any of them is normalised: 512 keys
+// Tiles whose scores are made before any of them is used: 512 keys. A product of another kind than the last has the
+// processor's tiles configured anew, 1.2 microseconds with AMX, as long as the product itself (64 x 64 x 64: 1.0).
+constexpr int64_t MANY = 8;
 constexpr float LOG2E = 1.44269504f, INF = std::numeric_limits<float>::infinity();
 typedef uint16_t bf16;
 
@@ -78,15 +80,35 @@ inline float power(float x) { return x == -INF ? 0 : std::exp2(x); }
 
 // A tile of a head as the right side of a product: its rows as columns (`across`: size x T), or as they are (T x size).
 // Both count words of 32 bits: in bf16 two neighbouring rows of the right side share a word.
+inline void transpose(__m512i r[16]) {  // 16 x 16 words
+    __m512i t[16];
+    for (int i = 0; i < 16; i += 2)
+        t[i] = _mm512_unpacklo_epi32(r[i], r[i + 1]), t[i + 1] = _mm512_unpackhi_epi32(r[i], r[i + 1]);
+    for (int i = 0; i < 16; i += 4)
+        for (int j = 0; j < 2; j++) {
+            r[i + 2 * j] = _mm512_unpacklo_epi64(t[i + j], t[i + j + 2]);
+            r[i + 2 * j + 1] = _mm512_unpackhi_epi64(t[i + j], t[i + j + 2]);
+        }
+    for (int i = 0; i < 16; i += 8)
+        for (int j = 0; j < 4; j++) {
+            t[i + j] = _mm512_shuffle_i32x4(r[i + j], r[i + j + 4], 0x88);
+            t[i + j + 4] = _mm512_shuffle_i32x4(r[i + j], r[i + j + 4], 0xdd);
+        }
+    for (int j = 0; j < 8; j++) {
+        r[j] = _mm512_shuffle_i32x4(t[j], t[j + 8], 0x88);
+        r[j + 8] = _mm512_shuffle_i32x4(t[j], t[j + 8], 0xdd);
+    }
+}
 template <class X> void across(const X* x, int64_t step, int64_t real, int64_t size, X* to) {
     const int64_t words = size * sizeof(X) / 4, stride = step * sizeof(X) / 4;
-    const __m512i each = _mm512_mullo_epi32(_mm512_set_epi32(15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0),
-                                            _mm512_set1_epi32(int32_t(stride)));
     const int32_t* from = (const int32_t*)x;
     for (int64_t b = 0; b < T; b += W)
-        for (int64_t w = 0; w < words; w++) {
-            __m512i v = _mm512_mask_i32gather_epi32(_mm512_setzero_si512(), lanes(real - b), each, from + b * stride + w, 4);
-            _mm512_storeu_si512((int32_t*)to + w * T + b, v);
+        for (int64_t w = 0; w < words; w += W) {
+            __m512i r[16];
+            for (int64_t j = 0; j < W; j++)
+                r[j] = _mm512_maskz_loadu_epi32(b + j < real ? lanes(words - w) : 0, from + (b + j) * stride + w);
+            transpose(r);
+            for (int64_t j = 0; j < std::min(W, words - w); j++) _mm512_storeu_si512((int32_t*)to + (w + j) * T + b, r[j]);
         }
 }
 void along(const float* x, int64_t step, int64_t real, int64_t size, float* to) {
@@ -137,18 +159,13 @@ template <class X> struct Packs {  // tiles of one tensor, (heads, n, T * d)
     X* of(int64_t head, int64_t tile) const { return at + (head * c.tiles() + tile) * T * c.size; }
 };
 
-// A tile as the left side: where it is, or copied where its last rows would lie beyond the tensor.
-template <class X> struct Left {
-    const X* at;
-    int64_t step;
-    Left(const Call& c, const X* x, int64_t stride, int64_t head, int64_t tile, X* room) {
-        at = x + tile * T * stride + head * c.size, step = stride;
-        if (c.real(tile) == T) return;
-        std::memset(room, 0, T * c.size * sizeof(X));
-        for (int64_t j = 0; j < c.real(tile); j++) std::memcpy(room + j * c.size, at + j * step, c.size * sizeof(X));
-        at = room, step = c.size;
-    }
-};
+// A tile as the left side, (T, d): copied, so that all left sides are alike and none reaches beyond its tensor.
+template <class X> const X* copied(const Call& c, const X* x, int64_t step, int64_t head, int64_t tile, X* room) {
+    const int64_t real = c.real(tile), d = c.size;
+    for (int64_t j = 0; j < real; j++) std::memcpy(room + j * d, x + (tile * T + j) * step + head * d, d * sizeof(X));
+    std::memset(room + real * d, 0, (T - real) * d * sizeof(X));
+    return room;
+}
 
 template <class X> struct Room {  // of a thread
     std::vector<float> scores, slopes, sums, more;
@@ -175,7 +192,7 @@ void forward_tile(const Call& c, int64_t head, int64_t tile, const X* q, const P
     std::fill_n(most, T, -INF);
     std::fill_n(total, T, 0.0f);
     const int64_t begin = m.first[tile], end = m.first[tile + 1];
-    if (begin == end) std::fill_n(sums, T * d, 0.0f);
+    std::fill_n(sums, T * d, 0.0f);
     for (int64_t p0 = begin; p0 < end; p0 += MANY) {
         const int64_t count = std::min(MANY, end - p0);
         for (int64_t p = 0; p < count; p++)
@@ -211,7 +228,7 @@ void forward_tile(const Call& c, int64_t head, int64_t tile, const X* q, const P
             most[j] = now;
         }
         for (int64_t p = 0; p < count; p++)
-            c.product(T, d, T, T, d, d, p0 + p > begin, shares + p * T * T, values.of(group, m.other[p0 + p]), sums, PAIRS<X>);
+            c.product(T, d, T, T, d, d, true, shares + p * T * T, values.of(group, m.other[p0 + p]), sums, PAIRS<X>);
     }
     for (int64_t j = 0; j < T; j++) {
         const bool any = j < real && most[j] != -INF;
@@ -246,21 +263,26 @@ void backward_queries(const Call& c, int64_t head, int64_t tile, const X* q, con
     const int64_t d = c.size, real = c.real(tile), group = head / c.shared();
     const Meetings& m = c.by_query;
     const X* left = turned(c, true, q, head, tile, room.left.data());
-    Left<X> slope(c, g, c.heads * d, head, tile, room.second.data());
+    const X* slope = copied(c, g, c.heads * d, head, tile, room.second.data());
     float *s = room.scores.data(), *slopes = room.slopes.data(), *sums = room.sums.data();
     X* rises = room.rises.data();
-    const int64_t begin = m.first[tile], end = m.first[tile + 1];
-    if (begin == end) std::fill_n(sums, T * d, 0.0f);
-    for (int64_t p = begin; p < end; p++) {
-        const int64_t other = m.other[p];
-        c.product(T, T, d, d, T, T, false, left, keys_across.of(group, other), s, PAIRS<X>);
-        c.product(T, T, d, slope.step, T, T, false, slope.at, values_across.of(group, other), slopes, PAIRS<X>);
-        for (int64_t j = 0; j < real; j++) {
-            const __m512 l = _mm512_set1_ps(lse[j]), a = _mm512_set1_ps(delta[j]);
-            descend<X>(s + j * T, slopes + j * T, seen(m, p, j), [&](int64_t) { return l; }, [&](int64_t) { return a; },
-                       nullptr, rises + j * T);
+    std::fill_n(sums, T * d, 0.0f);
+    for (int64_t p0 = m.first[tile], end = m.first[tile + 1]; p0 < end; p0 += MANY) {
+        const int64_t count = std::min(MANY, end - p0);
+        for (int64_t p = 0; p < count; p++) {
+            const int64_t other = m.other[p0 + p];
+            c.product(T, T, d, d, T, T, false, left, keys_across.of(group, other), s + p * T * T, PAIRS<X>);
+            c.product(T, T, d, d, T, T, false, slope, values_across.of(group, other), slopes + p * T * T, PAIRS<X>);
         }
-        c.product(T, d, T, T, d, d, p > begin, rises, keys.of(group, other), sums, PAIRS<X>);
+        for (int64_t p = 0; p < count; p++)
+            for (int64_t j = 0; j < real; j++) {
+                const __m512 l = _mm512_set1_ps(lse[j]), a = _mm512_set1_ps(delta[j]);
+                const int64_t at = p * T * T + j * T;
+                descend<X>(s + at, slopes + at, seen(m, p0 + p, j), [&](int64_t) { return l; },
+                           [&](int64_t) { return a; }, nullptr, rises + at);
+            }
+        for (int64_t p = 0; p < count; p++)
+            c.product(T, d, T, T, d, d, true, rises + p * T * T, keys.of(group, m.other[p0 + p]), sums, PAIRS<X>);
     }
     const int64_t at = tile * T * d;
     turn(sums, d, real, d, (const X*)c.q_cos + at, (const X*)c.q_sin + at, true, d_q + tile * T * c.d_step + head * d,
@@ -276,23 +298,35 @@ void backward_keys(const Call& c, int64_t group, int64_t tile, const X* k, const
     const int64_t d = c.size, real = c.real(tile), n = c.tiles();
     const Meetings& m = c.by_key;
     const X* key = turned(c, false, k, group, tile, room.left.data());
-    Left<X> value(c, v, c.v_step, group, tile, room.second.data());
+    const X* value = copied(c, v, c.v_step, group, tile, room.second.data());
     float *s = room.scores.data(), *slopes = room.slopes.data(), *to_k = room.sums.data(), *to_v = room.more.data();
     X *shares = room.shares.data(), *rises = room.rises.data();
-    bool add = false;
-    for (int64_t p = m.first[tile]; p < m.first[tile + 1]; p++)
-        for (int64_t head = group * c.shared(); head < (group + 1) * c.shared(); head++) {
-            const int64_t other = m.other[p], at = (head * n + other) * T;
-            c.product(T, T, d, d, T, T, false, key, queries_across.of(head, other), s, PAIRS<X>);
-            c.product(T, T, d, value.step, T, T, false, value.at, slopes_across.of(head, other), slopes, PAIRS<X>);
+    std::fill_n(to_k, T * d, 0.0f);
+    std::fill_n(to_v, T * d, 0.0f);
+    const int64_t begin = m.first[tile], all = (m.first[tile + 1] - begin) * c.shared();  // query tiles of each head
+    for (int64_t u0 = 0; u0 < all; u0 += MANY) {
+        const int64_t count = std::min(MANY, all - u0);
+        auto each = [&](auto use) {
+            for (int64_t u = u0; u < u0 + count; u++) {
+                const int64_t pair = begin + u / c.shared(), head = group * c.shared() + u % c.shared();
+                use(pair, head, int64_t(m.other[pair]), (u - u0) * T * T);
+            }
+        };
+        each([&](int64_t, int64_t head, int64_t other, int64_t at) {
+            c.product(T, T, d, d, T, T, false, key, queries_across.of(head, other), s + at, PAIRS<X>);
+            c.product(T, T, d, d, T, T, false, value, slopes_across.of(head, other), slopes + at, PAIRS<X>);
+        });
+        each([&](int64_t pair, int64_t head, int64_t other, int64_t at) {
+            const float *l = lse + (head * n + other) * T, *a = delta + (head * n + other) * T;
             for (int64_t j = 0; j < real; j++)
-                descend<X>(s + j * T, slopes + j * T, seen(m, p, j), [&](int64_t b) { return load(lse + at + b); },
-                           [&](int64_t b) { return load(delta + at + b); }, shares + j * T, rises + j * T);
-            c.product(T, d, T, T, d, d, add, shares, outs.of(head, other), to_v, PAIRS<X>);
-            c.product(T, d, T, T, d, d, add, rises, queries.of(head, other), to_k, PAIRS<X>);
-            add = true;
-        }
-    if (!add) std::fill_n(to_k, T * d, 0.0f), std::fill_n(to_v, T * d, 0.0f);
+                descend<X>(s + at + j * T, slopes + at + j * T, seen(m, pair, j), [&](int64_t b) { return load(l + b); },
+                           [&](int64_t b) { return load(a + b); }, shares + at + j * T, rises + at + j * T);
+        });
+        each([&](int64_t, int64_t head, int64_t other, int64_t at) {
+            c.product(T, d, T, T, d, d, true, shares + at, outs.of(head, other), to_v, PAIRS<X>);
+            c.product(T, d, T, T, d, d, true, rises + at, queries.of(head, other), to_k, PAIRS<X>);
+        });
+    }
     const int64_t at = tile * T * d, to = tile * T * c.d_step + group * d;
     turn(to_k, d, real, d, (const X*)c.k_cos + at, (const X*)c.k_sin + at, true, d_k + to, c.d_step);
     for (int64_t j = 0; j < real; j++)
