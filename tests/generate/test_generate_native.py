@@ -59,19 +59,22 @@ def test_same_completions(config: DecoderConfig, samples: int, count: int) -> No
 
 @pytest.mark.parametrize("compile", [False, True])
 @pytest.mark.parametrize("count", [2, FEW + 5])
-def test_bf16_weights(count: int, compile: bool) -> None:
-    """Within what bf16 rounds, against the same weights in float32; with few rows only the prompt is rounded."""
-    model = decoder(shape()).bfloat16()
+@pytest.mark.parametrize("samples", [1, 2])
+@pytest.mark.parametrize("size", [8, 32, 64])
+def test_bf16_weights(size: int, samples: int, count: int, compile: bool) -> None:
+    """Within what bf16 rounds, against the same weights in float32; with few rows torch rounds only the prompt."""
+    config = shape().model_copy(update={"head_dim": size, "num_attention_heads": 3, "num_key_value_heads": 1})
+    model = decoder(config).bfloat16()
     engine = Engine((model, None), compile=compile)
-    exact = decoder(shape()).bfloat16().float()
+    exact = decoder(config).bfloat16().float()
+    asked = [Request(p, samples, Sampling(max_new_tokens=40)) for p in prompts(count)]
     worst = 0.0
-    for prompt, (got,) in zip(
-        prompts(count), engine.generate([Request(p, sampling=Sampling(max_new_tokens=20)) for p in prompts(count)]),
-        strict=True,
-    ):  # fmt: skip
-        expected = packed_logits(exact, prompt + got.tokens).log_softmax(-1)[len(prompt) - 1 : -1]
-        expected = expected.gather(1, torch.tensor(got.tokens)[:, None])[:, 0]
-        worst = max(worst, (expected - torch.tensor(got.model_logp)).abs().max().item())
+    for request, answers in zip(asked, engine.generate(asked), strict=True):
+        for got in answers:
+            expected = packed_logits(exact, [*request.prompt, *got.tokens]).log_softmax(-1)
+            expected = expected[len(request.prompt) - 1 : -1]
+            expected = expected.gather(1, torch.tensor(got.tokens)[:, None])[:, 0]
+            worst = max(worst, (expected - torch.tensor(got.model_logp)).abs().max().item())
     assert 0 < worst < 0.5
 
 

@@ -9,6 +9,9 @@
 #include <cmath>
 #include <cstdint>
 #include <cstring>
+#ifdef __AVX512BF16__
+#include <immintrin.h>
+#endif
 #include <omp.h>
 #include <type_traits>
 #include <vector>
@@ -136,14 +139,97 @@ struct Rows {  // where each row stands, and where its keys are; all tensors but
     const int64_t *position, *prompt_of, *length, *start;  // (R,); prompt keys of each, first column of `own`
 };
 
+// Scores of r queries (r, d) with n keys: out (r, step). Room for `spare` keys may be read beyond them, and for as many
+// scores written.
+template <class W>
+void scores_of(const float* q, int64_t r, int64_t d, const W* keys, int64_t n, int64_t, float* out, int64_t step,
+               int64_t first = 0) {
+    for (int64_t t = first; t < n; t++)
+        for (int64_t j = 0; j < r; j++) {
+            const float* a = q + j * d;
+            const W* b = keys + t * d;
+            V total = {};
+            int64_t e = 0;
+            for (; e + N <= d; e += N) total += load(a + e) * load(b + e);
+            float dot = sum(total);
+            for (; e < d; e++) dot += a[e] * one(b + e);
+            out[j * step + t] = dot;
+        }
+}
+
+#ifdef __AVX512BF16__
+inline V sums_of(V a[16]) {  // of each of sixteen vectors
+    auto halves = [](V x, V y, auto low, auto high) { return (V)low((__m512i)x, (__m512i)y) + (V)high((__m512i)x, (__m512i)y); };
+    auto low32 = [](__m512i x, __m512i y) { return _mm512_unpacklo_epi32(x, y); };
+    auto high32 = [](__m512i x, __m512i y) { return _mm512_unpackhi_epi32(x, y); };
+    auto low64 = [](__m512i x, __m512i y) { return _mm512_unpacklo_epi64(x, y); };
+    auto high64 = [](__m512i x, __m512i y) { return _mm512_unpackhi_epi64(x, y); };
+    auto even_lanes = [](__m512i x, __m512i y) { return _mm512_shuffle_i32x4(x, y, 0x88); };
+    auto odd_lanes = [](__m512i x, __m512i y) { return _mm512_shuffle_i32x4(x, y, 0xdd); };
+    for (int i = 0; i < 8; i++) a[i] = halves(a[2 * i], a[2 * i + 1], low32, high32);
+    for (int i = 0; i < 4; i++) a[i] = halves(a[2 * i], a[2 * i + 1], low64, high64);
+    for (int i = 0; i < 2; i++) a[i] = halves(a[2 * i], a[2 * i + 1], even_lanes, odd_lanes);
+    return halves(a[0], a[1], even_lanes, odd_lanes);
+}
+
+// The same with the processor's products of bf16 pairs, sixteen keys at once; queries are rounded, as in training.
+void scores_of(const float* q, int64_t r, int64_t d, const bf16* keys, int64_t n, int64_t spare, float* out, int64_t step) {
+    int64_t t = 0;
+    for (; d % 32 == 0 && t < n && t + 16 <= n + spare; t += 16)
+        for (int64_t j = 0; j < r; j++) {
+            V a[16] = {};
+            for (int64_t e = 0; e < d; e += 32) {
+                const __m512bh w = _mm512_cvtne2ps_pbh((__m512)load(q + j * d + e + 16), (__m512)load(q + j * d + e));
+                for (int i = 0; i < 16; i++) {
+                    __m512bh k;
+                    std::memcpy(&k, keys + (t + i) * d + e, sizeof k);
+                    a[i] = (V)_mm512_dpbf16_ps((__m512)a[i], k, w);
+                }
+            }
+            store(out + j * step + t, sums_of(a));
+        }
+    scores_of<bf16>(q, r, d, keys, n, 0, out, step, t);
+}
+#endif
+
+template <class W> struct Keys {  // n of them, whose scores begin at `to`; there is room for `spare` more
+    const W *k, *v;
+    int64_t n, to, spare;
+};
+
+// Sums of the values, J queries at once: weights (J, step) -> out (J, d)
+template <int J, class W, class O>
+void values_of(const Keys<W> (&parts)[2], const float* weights, int64_t step, int64_t d, float* sums, O* out) {
+    int64_t e = 0;
+    for (; e + 4 * N <= d; e += 4 * N) {
+        V a[J][4] = {};
+        for (auto& part : parts)
+            for (int64_t t = 0; t < part.n; t++)
+                for (int x = 0; x < 4; x++) {
+                    const V v = load(part.v + t * d + e + x * N);
+                    for (int j = 0; j < J; j++) a[j][x] += weights[j * step + part.to + t] * v;
+                }
+        for (int j = 0; j < J; j++)
+            for (int x = 0; x < 4; x++) store(out + j * d + e + x * N, a[j][x]);
+    }
+    for (int j = 0; j < J && e < d; j++) {
+        std::fill(sums + e, sums + d, 0.0f);
+        for (auto& part : parts)
+            for (int64_t t = 0; t < part.n; t++)
+                for (int64_t x = e; x < d; x++) sums[x] += weights[j * step + part.to + t] * one(part.v + t * d + x);
+        for (int64_t x = e; x < d; x++) put(out + j * d + x, sums[x]);
+    }
+}
+
 // One row, one key head: y (r + 2, d) not rotated -> out (r, d); keys and values go into the cache.
 template <class O, class W>
 void attend_one(const float* y, O* out, const Rows& s, int64_t row, int64_t head, const W* prompt, W* own,
                 std::vector<float>& memory) {
     const int64_t d = s.size, r = s.shared, half = d / 2, n0 = prompt ? s.length[row] : 0;
     const int64_t n1 = s.at + 1 - s.start[row], n = (n0 + n1 + N - 1) / N * N;
-    memory.resize(r * d + r * n + d);
-    float *q = memory.data(), *scores = q + r * d, *sums = scores + r * n;
+    const int64_t wide = n + N;  // room for what `scores_of` writes too much
+    memory.resize(r * d + r * wide + d);
+    float *q = memory.data(), *scores = q + r * d, *sums = scores + r * wide;
     W* keys = own + (row * s.heads + head) * 2 * s.room * d;
     W* values = keys + s.room * d;
     const float* c = s.cos + s.position[row] * d;
@@ -158,49 +244,28 @@ void attend_one(const float* y, O* out, const Rows& s, int64_t row, int64_t head
         }
     }
     for (int64_t t = 0; t < d; t++) put(keys + s.at * d + t, sums[t]), put(values + s.at * d + t, y[(r + 1) * d + t]);
-    struct { const W *k, *v; int64_t n, to; } parts[2] = {
-        {nullptr, nullptr, n0, 0}, {keys + s.start[row] * d, values + s.start[row] * d, n1, n0}};
+    Keys<W> parts[2] = {
+        {nullptr, nullptr, n0, 0, s.width - n0},
+        {keys + s.start[row] * d, values + s.start[row] * d, n1, n0, s.room - s.at - 1}};
     if (n0) {
         parts[0].k = prompt + (s.prompt_of[row] * s.heads + head) * 2 * s.width * d;
         parts[0].v = parts[0].k + s.width * d;
     }
-    for (auto& part : parts)
-        for (int64_t t = 0; t < part.n; t++)
-            for (int64_t j = 0; j < r; j++) {
-                const float* a = q + j * d;
-                const W* b = part.k + t * d;
-                V total = {};
-                int64_t e = 0;
-                for (; e + N <= d; e += N) total += load(a + e) * load(b + e);
-                float dot = sum(total);
-                for (; e < d; e++) dot += a[e] * one(b + e);
-                scores[j * n + part.to + t] = dot;
-            }
+    for (auto& part : parts) scores_of(q, r, d, part.k, part.n, part.spare, scores + part.to, wide);
     for (int64_t j = 0; j < r; j++) {
-        float *p = scores + j * n, most = p[0];
-        for (int64_t t = 1; t < n0 + n1; t++) most = std::max(most, p[t]);
-        for (int64_t t = n0 + n1; t < n; t++) p[t] = most - 1000;  // filling to whole vectors: its share is 0
-        V total = {};
+        float* p = scores + j * wide;
+        std::fill(p + n0 + n1, p + n, p[0]);  // filling to whole vectors: first it is no maximum, then its share is 0
+        V top = load(p), total = {};
+        for (int64_t t = N; t < n; t += N) { V v = load(p + t); top = v > top ? v : top; }
+        const float most = *std::max_element((float*)&top, (float*)&top + N);
+        std::fill(p + n0 + n1, p + n, most - 1000);
         for (int64_t t = 0; t < n; t += N) { V v = exponential(load(p + t) - most); store(p + t, v); total += v; }
-        for (int64_t t = n0 + n1; t < n; t++) total[t % N] -= p[t];
-        float share = 1 / sum(total);
-        int64_t e = 0;
-        for (; e + 4 * N <= d; e += 4 * N) {
-            V a[4] = {};
-            for (auto& part : parts)
-                for (int64_t t = 0; t < part.n; t++) {
-                    float w = p[part.to + t];
-                    for (int x = 0; x < 4; x++) a[x] += w * load(part.v + t * d + e + x * N);
-                }
-            for (int x = 0; x < 4; x++) store(out + j * d + e + x * N, a[x] * share);
-        }
-        if (e == d) continue;
-        std::fill(sums + e, sums + d, 0.0f);
-        for (auto& part : parts)
-            for (int64_t t = 0; t < part.n; t++)
-                for (int64_t x = e; x < d; x++) sums[x] += p[part.to + t] * one(part.v + t * d + x);
-        for (; e < d; e++) put(out + j * d + e, sums[e] * share);
+        const V share = V{} + 1 / sum(total);
+        for (int64_t t = 0; t < n; t += N) store(p + t, load(p + t) * share);
     }
+    int64_t j = 0;
+    for (; j + 2 <= r; j += 2) values_of<2>(parts, scores + j * wide, wide, d, sums, out + j * d);
+    if (j < r) values_of<1>(parts, scores + j * wide, wide, d, sums, out + j * d);
 }
 
 // Within a parallel region: this thread's part of the heads. Heads of rows with one prompt follow each other, so that
