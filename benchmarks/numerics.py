@@ -51,7 +51,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=500)
     arguments = parser.parse_args()
     switches = set_switches()
-    rows = [*paths("blocks", LENGTHS), *paths("a long root, fused kernel", LONG), *decoding()]
+    rows = [*paths("segments to 512", LENGTHS), *paths("a segment of 1,100", LONG), *decoding()]
     losses = training(arguments.steps)
     facts = {
         "machine": hardware(), "compute": machine().plain(), "versions": versions(), "switches": switches,
@@ -74,9 +74,9 @@ def write_docs(facts: Row) -> None:
         else f"| {r['path']} | {r['dtype']} | {r['logp']:.1e} | |" for r in facts["paths"]
     ]  # fmt: skip
     text = fill(text, "paths", head + "\n".join(lines))
-    head = f"| products in | passes | last 50 of {facts['steps']} steps, loss | against float32 |\n|---|---|---|---|\n"
+    head = f"| products in | model | last 50 of {facts['steps']} steps, loss | against float32 |\n|---|---|---|---|\n"
     base = facts["training"][0]["loss"]
-    lines = [f"| {r['dtype']} | {r['passes']} | {r['loss']:.4f} | {r['loss'] - base:+.4f} |" for r in facts["training"]]
+    lines = [f"| {r['dtype']} | {r['model']} | {r['loss']:.4f} | {r['loss'] - base:+.4f} |" for r in facts["training"]]
     DOCS.write_text(fill(text, "training", head + "\n".join(lines)), encoding="utf-8")
 
 
@@ -103,7 +103,7 @@ def examples_of(lengths: tuple[int, ...]) -> list[Example]:
 
 
 def paths(name: str, lengths: tuple[int, ...]) -> list[Row]:
-    """Training's forward and backward, packed, with passes as they stand and compiled."""
+    """Training's forward and backward, packed, as it stands (torch's operations) and compiled."""
     examples = examples_of(lengths)
     batch = pack(examples)
     wanted, gradient = literal(decoder_of(), batch)

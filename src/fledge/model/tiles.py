@@ -3,9 +3,12 @@
 Queries and keys are cut into tiles of the packed row, whatever segments lie in them; a plan says which tiles meet, and
 where not every token sees every other, a word of 64 bits for each token says whom. So any layout is the same few loops,
 no keys are gathered, and scores live in the cache of a core: kept for the backward pass is one number a query and
-head, as in FlashAttention-2 (Dao 2023), whose division of work it follows: the backward pass makes the scores twice,
-once for the gradient of the queries and once for that of the keys, so that no two threads add to one place and the
-result does not depend on their number. Products are oneDNN's small ones (AMX where there is AMX), through torch.
+head, as in FlashAttention (Dao et al. 2022). The backward pass makes the scores twice, once for the gradient of the
+queries and once for that of the keys: two products more, but no two threads add to one place and the result does not
+depend on their number. Products are oneDNN's small ones (AMX where there is AMX), through torch.
+
+Forward and backward of a layer in bf16, 2 cores with AMX, against the blocks of attention.py: 2.2 times the rate at
+8 x 512, 2.4 at 20 to 400 tokens, 2.9 at a prompt of 512 with 8 answers of 128; in float32 1.8.
 """
 
 from __future__ import annotations
