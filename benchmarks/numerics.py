@@ -105,13 +105,13 @@ def examples_of(lengths: tuple[int, ...]) -> list[Example]:
 def paths(name: str, lengths: tuple[int, ...]) -> list[Row]:
     """Training's forward and backward, packed, as it stands (torch's operations) and compiled."""
     examples = examples_of(lengths)
-    batch = pack(examples)
-    wanted, gradient = literal(decoder_of(), batch)
+    wanted, gradient = literal(decoder_of(), pack(examples))
     rows = []
     for kind, dtype in DTYPES.items():
         for compiled in (False, True):
             if compile_model(compiled):
                 continue
+            batch = pack(examples)  # which path attention takes is decided here
             trainee = Trainee(decoder_of(), OptimizerConfig(lr=1e-3), dtype)
             logp = trainee.logp(batch)
             objective = Likelihood()

@@ -78,6 +78,31 @@ def test_bf16_weights(size: int, samples: int, count: int, compile: bool) -> Non
     assert 0 < worst < 0.5
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_any_number_of_threads_gives_the_same(dtype: torch.dtype) -> None:
+    """Few rows and many, with sizes that are no multiple of anything."""
+    config = shape().model_copy(update={"hidden_size": 50, "intermediate_size": 37, "head_dim": 20})
+    model, threads, results = decoder(config).to(dtype), torch.get_num_threads(), []
+    try:
+        for count in (1, 2, 3):
+            torch.set_num_threads(count)
+            for rows in (3, FEW + 9):
+                asked = [Request(p, 1, Sampling(max_new_tokens=12)) for p in prompts(rows)]
+                results.append([a[0].model_logp for a in Engine((model, None), compile=True).generate(asked)])
+    finally:
+        torch.set_num_threads(threads)
+    for other in range(2, 6):
+        assert results[other] == results[other % 2]
+
+
+def test_without_small_products_many_rows_go_through_torch(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.backends.mkldnn, "enabled", False)
+    assert NativeStep.serves(torch.float32, FEW)
+    assert not NativeStep.serves(torch.float32, FEW + 1)
+    engine = Engine((decoder(shape()), None), compile=True)
+    assert len(engine.generate([Request(p, sampling=GREEDY) for p in prompts(FEW + 2)])) == FEW + 2
+
+
 def test_ids_without_a_token_count_as_in_torch() -> None:
     model = decoder(shape(vocab_size=131))
     rotary = Rotary(model.config.head_dim, model.config.rope_theta)

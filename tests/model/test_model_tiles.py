@@ -9,11 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from model_cases import LAYOUTS, attend, config
+from model_cases import LAYOUTS, attend, config, decoder
 
 from fledge.core.errors import ConfigError
+from fledge.core.native import small_products
 from fledge.model import tiles
-from fledge.model.attention import make_plan
+from fledge.model.attention import make_plan, plain_attention
 from fledge.model.layout import Layout
 from fledge.model.rotary import Rotary
 from fledge.model.tiles import TILE, Meetings, TilePlan, Turns, attend_tiles, use_tiles
@@ -125,6 +126,8 @@ def test_the_self_check_notices_wrong_values(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_without_a_compiler_other_paths_are_taken(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    if not small_products():
+        pytest.skip("this processor, or this torch, has no small products")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.setattr(shutil, "which", lambda name: None)
     for cached in (tiles._missing, tiles._library):
@@ -136,3 +139,80 @@ def test_without_a_compiler_other_paths_are_taken(monkeypatch: pytest.MonkeyPatc
         for cached in (tiles._missing, tiles._library):
             cached.cache_clear()
         use_tiles(False)
+
+
+def test_without_small_products_other_paths_are_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.backends.mkldnn, "enabled", False)
+    tiles._missing.cache_clear()
+    try:
+        assert small_products() is None
+        assert "AVX-512" in use_tiles(True)
+    finally:
+        tiles._missing.cache_clear()
+        use_tiles(False)
+
+
+@pytest.mark.usefixtures("_on")
+@pytest.mark.parametrize("size", [6, 20, 64, 80, 128])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_heads_of_every_size(size: int, dtype: torch.dtype) -> None:
+    """Outputs and gradients against the formula in float64, from the numbers that it was given."""
+    layout, generator = LAYOUTS["random 2"], torch.Generator().manual_seed(size)
+    given = [torch.randn(layout.tokens, n, size, generator=generator).to(dtype).requires_grad_() for n in (4, 2, 2)]
+    upstream = torch.randn(layout.tokens, 4, size, generator=generator).to(dtype)
+    scale = size**-0.5
+    cos, sin = Rotary(size, 10_000.0).tables(torch.from_numpy(layout.positions), dtype)
+    out = attend_tiles(*given, Turns((cos * scale, sin * scale), (cos, sin)), TilePlan.of(layout))
+    found = [out, *torch.autograd.grad(out, given, upstream)]
+    exact = [x.detach().double().requires_grad_() for x in given]
+    plain = plain_attention(layout, Rotary(size, 10_000.0), *exact)
+    wanted = [plain, *torch.autograd.grad(plain, exact, upstream.double())]
+    for a, b in zip(found, wanted, strict=True):
+        assert float((a.double() - b).norm() / b.norm()) < (2e-6 if dtype == torch.float32 else 1e-2)
+
+
+@pytest.mark.usefixtures("_on")
+def test_what_does_not_match_is_refused() -> None:
+    layout = Layout.of([9])
+    q, plan = torch.randn(9, 2, 8), TilePlan.of(layout)
+    for k, tables in ((torch.randn(9, 3, 8), turns(layout, 8)), (q.bfloat16(), turns(layout, 8)),
+                      (q, turns(layout, 8, torch.bfloat16)), (q[:5], turns(layout, 8))):  # fmt: skip
+        with pytest.raises(ConfigError, match="do not match"):
+            attend_tiles(q, k, k, tables, plan)
+
+
+@pytest.mark.usefixtures("_on")
+def test_other_types_take_other_paths() -> None:
+    """An engine of float16 weights in a process that trains with tiles."""
+    assert make_plan(Layout.of([5]), dtype=torch.float64).tiles is None
+    assert make_plan(Layout.of([5]), dtype=torch.float32).tiles is not None
+
+
+@pytest.mark.usefixtures("_on")
+def test_blocks_run_again_keep_their_bits() -> None:
+    """Recomputed in the backward pass, attention over tiles gives the same gradient."""
+    shape, layout, results = config(), LAYOUTS["documents"], []
+    tokens = torch.randint(131, (layout.tokens,), generator=torch.Generator().manual_seed(0))
+    for recompute in (False, True):
+        model = decoder(shape)
+        model.model.recompute = recompute
+        model(tokens, attend(layout, shape)).square().sum().backward()
+        results.append([p.grad for p in model.parameters()])
+    assert all(torch.equal(a, b) for a, b in zip(*results, strict=True))
+
+
+@pytest.mark.usefixtures("_on")
+def test_gradients_of_q_k_and_v_are_not_copied_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They lie beside each other already; what comes out is what copying would give."""
+    shape, layout, results = config(), LAYOUTS["a pair"], []
+    tokens = torch.arange(layout.tokens)
+    apart = tiles._Attention.backward
+    for copied in (False, True):
+        if copied:
+            monkeypatch.setattr(
+                tiles._Attention, "backward", lambda ctx, g: tuple(x if x is None else x.clone() for x in apart(ctx, g))
+            )
+        model = decoder(shape)
+        model(tokens, attend(layout, shape)).square().sum().backward()
+        results.append([p.grad for p in model.parameters()])
+    assert all(torch.equal(a, b) for a, b in zip(*results, strict=True))

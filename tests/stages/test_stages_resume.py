@@ -14,6 +14,7 @@ from stages_small import Small
 
 from fledge.core.machine import bf16_instructions, cxx_compiler
 from fledge.core.native import small_products
+from fledge.model.compiled import compiled
 
 STAGES = ("pretrain", "sft", "dpo", "grpo")
 
@@ -135,3 +136,12 @@ def test_changed_configuration_is_refused(small: Small, tmp_path: Path) -> None:
     assert "batch_size: was 8, is 9" in process.communicate(timeout=60)[0]
     assert process.returncode == 1
     assert weights(out) == before
+
+
+@pytest.mark.long
+def test_a_compiled_stage_leaves_nothing_behind(small: Small, tmp_path: Path) -> None:
+    """The next stage of a recipe, in the same process, computes as one that is run alone."""
+    if not cxx_compiler():
+        pytest.skip("there is no C++ compiler")
+    assert small.run("sft", tmp_path / "model", compile="on")["metrics"]["compiled"]
+    assert compiled() == []

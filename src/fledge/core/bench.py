@@ -1,8 +1,9 @@
 """What a stage's ``estimate`` is given: what is planned around it, and a place to measure things once.
 
 A stage module may define ``estimate(config, bench) -> dict`` with any of ``parameters``, ``flops``, ``memory_bytes``,
-``seconds`` and further facts for the stages after it (``documents``, ``tokens`` ...). Nothing may be written and
-nothing downloaded; measuring is allowed for a few seconds, through `Bench.once`, so that it is not done twice.
+``seconds`` and further facts for the stages after it (``documents``, ``tokens`` ...). Nothing may be written (but
+compiled loops into the user's cache, which the run itself will want) and nothing downloaded; measuring is allowed for a
+few seconds, through `Bench.once`, so that it is not done twice.
 """
 
 from __future__ import annotations

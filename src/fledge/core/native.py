@@ -27,28 +27,28 @@ def load_loops(source: Path) -> ctypes.CDLL:
     compiler = cxx_compiler()
     if not compiler:
         raise ConfigError("there is no C++ compiler: install g++, or name one in CXX")
+    try:
+        return ctypes.CDLL(str(_built(compiler, source)))
+    except (OSError, RuntimeError) as error:  # RuntimeError: the user has no home folder
+        raise ConfigError(f"{source.name}: {error}; name another folder in XDG_CACHE_HOME") from error
+
+
+def _built(compiler: str, source: Path) -> Path:
     facts = [source.read_text(encoding="utf-8"), compiler, *_FLAGS, *sorted(cpu_flags())]
     name = hashlib.sha256("\n".join(facts).encode()).hexdigest()[:16]
     folder = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "fledge"
     target = folder / f"{source.stem}-{name}.so"
-    if not target.exists():
-        _build(compiler, source, target)
-    return ctypes.CDLL(str(target))
-
-
-def _build(compiler: str, source: Path, target: Path) -> None:
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=target.parent) as folder:
-            made = Path(folder) / "made.so"  # renamed when whole: others may be building it too
-            command = [*compiler.split(), *_FLAGS, str(source), "-o", str(made)]
-            done = subprocess.run(command, capture_output=True, text=True)
-            if done.returncode:
-                last = "\n".join(done.stderr.strip().splitlines()[-5:])
-                raise ConfigError(f"{' '.join(command)} failed:\n{last}")
-            made.replace(target)
-    except OSError as error:
-        raise ConfigError(f"{target}: {error}; name another folder in XDG_CACHE_HOME") from error
+    if target.exists():
+        return target
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=target.parent) as made_in:
+        made = Path(made_in) / "made.so"  # renamed when whole: others may be building it too
+        command = [*compiler.split(), *_FLAGS, str(source), "-o", str(made)]
+        done = subprocess.run(command, capture_output=True, text=True)
+        if done.returncode:
+            last = "\n".join(done.stderr.strip().splitlines()[-5:])
+            raise ConfigError(f"{' '.join(command)} failed:\n{last}")
+        return made.replace(target)
 
 
 @dataclass(frozen=True)
@@ -56,14 +56,14 @@ class SmallProducts:
     """Addresses of torch's small products (oneDNN's brgemm, with AMX where there is AMX), which its own kernels call
     from within a thread: ``product(M, N, K, lda, ldb, ldc, add, A, B, C, pairs)``, C (M, N) float = or += A (M, K)
     times B (K, N). B is row by row; in bf16 (``pairs``) two neighbouring rows are interleaved: (K / 2, N, 2).
-    ``release(pairs)`` ends a thread's use of them."""
+    ``release(pairs)`` ends a thread's use of them. Of types that cannot be computed here the address is 0."""
 
     float32: int
     bfloat16: int
     release: int
 
     def of(self, dtype: torch.dtype) -> int:
-        return int(getattr(self, str(dtype).removeprefix("torch.")))
+        return int(getattr(self, str(dtype).removeprefix("torch."), 0))
 
 
 # at::native::cpublas::brgemm and brgemm_release, as g++ names them
@@ -71,16 +71,45 @@ _PRODUCT = "_ZN2at6native7cpublas6brgemmEllllllbPK"
 _NAMES = (_PRODUCT + "fS3_Pfb", _PRODUCT + "N3c108BFloat16ES5_Pfb", "_ZN2at6native7cpublas14brgemm_releaseEb")
 
 
-@functools.cache
 def small_products() -> SmallProducts | None:
-    """None where the processor has no AVX-512 (torch has them for nothing less) or torch names them otherwise."""
+    """None where there are none: no AVX-512 (oneDNN has them for nothing less), no C++ compiler to try them, another
+    torch, or oneDNN switched off (``torch.backends.mkldnn.enabled``)."""
+    import torch
+
+    return _tried() if torch.backends.mkldnn.enabled else None
+
+
+@functools.cache
+def _tried() -> SmallProducts | None:
     import torch
 
     if not {"avx512f", "avx512bw", "avx512dq", "avx512vl"} <= cpu_flags():
         return None
     try:
         library = ctypes.CDLL(str(Path(torch.__file__).parent / "lib" / "libtorch_cpu.so"))
-        found = [ctypes.cast(getattr(library, name), ctypes.c_void_p).value or 0 for name in _NAMES]
-    except (OSError, AttributeError):
+        float32, bfloat16, release = (ctypes.cast(getattr(library, n), ctypes.c_void_p).value or 0 for n in _NAMES)
+        loops = load_loops(Path(__file__).with_name("products.cpp"))
+    except (OSError, AttributeError, ConfigError):
         return None
-    return SmallProducts(*found)
+    pairs = ((torch.float32, float32), (torch.bfloat16, bfloat16))
+    good = [address if _agrees(loops, dtype, address, release) else 0 for dtype, address in pairs]
+    return SmallProducts(good[0], good[1], release) if any(good) else None
+
+
+def _agrees(loops: ctypes.CDLL, dtype: torch.dtype, address: int, release: int) -> bool:
+    """Whether a product of this type is computed, and rightly: torch has them for AVX-512, but oneDNN those of bf16
+    only where the processor has instructions for them, and an exception in a thread of ours could not be caught."""
+    import torch
+
+    m, n, k = 16, 64, 32
+    generator = torch.Generator().manual_seed(0)
+    a, b = (torch.randn(*size, generator=generator, dtype=torch.float32).to(dtype) for size in ((m, k), (k, n)))
+    paired = dtype == torch.bfloat16
+    right = b.view(k // 2, 2, n).transpose(1, 2).contiguous() if paired else b
+    out = torch.zeros(m, n, dtype=torch.float32)
+    numbers = [ctypes.c_int64(x) for x in (m, n, k)]
+    pointers = [ctypes.c_void_p(x) for x in (a.data_ptr(), right.data_ptr(), out.data_ptr())]
+    failed = loops.fledge_try(
+        ctypes.c_void_p(address), ctypes.c_void_p(release), ctypes.c_bool(paired), *numbers, *pointers
+    )
+    return not failed and bool(torch.allclose(out, a.float() @ b.float(), atol=1e-3, rtol=1e-3))

@@ -141,7 +141,7 @@ class PromptAttention:
         layout = Layout.of(lengths)
         device = cache.lengths.device
         self.cache = cache
-        self.attend = PackedAttention(make_plan(layout, device=device, rows=rows), rotary, dtype)
+        self.attend = PackedAttention(make_plan(layout, device=device, rows=rows, dtype=dtype), rotary, dtype)
         self.prompts = torch.from_numpy(layout.segment_of + first).to(device)
         shift = cache.width - cache.lengths[self.prompts] if cache.joined else 0
         self.columns = torch.from_numpy(layout.positions).to(device) + shift

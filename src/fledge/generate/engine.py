@@ -92,7 +92,7 @@ class Engine:
         # A row that has ended stays until its cohort is compacted, and its position goes on: it may pass the context.
         positions = max(len(r.prompt) for r in requests) + max(limits)
         rows = min(self.max_rows, sum(request.n for request in requests))
-        native = self.compile and NativeStep.serves(rows)
+        native = self.compile and NativeStep.serves(self.decoder.output_weight.dtype, rows)
         step = (NativeStep if native else Step)(self.decoder, rotary, positions, rows)
         queue = deque(self._groups(requests, limits))
         cohorts: list[Cohort] = []

@@ -139,8 +139,7 @@ struct Rows {  // where each row stands, and where its keys are; all tensors but
     const int64_t *position, *prompt_of, *length, *start;  // (R,); prompt keys of each, first column of `own`
 };
 
-// Scores of r queries (r, d) with n keys: out (r, step). Room for `spare` keys may be read beyond them, and for as many
-// scores written.
+// Scores of r queries (r, d) with n keys from `first` on: out (r, step).
 template <class W>
 void scores_of(const float* q, int64_t r, int64_t d, const W* keys, int64_t n, int64_t, float* out, int64_t step,
                int64_t first = 0) {
@@ -172,7 +171,8 @@ inline V sums_of(V a[16]) {  // of each of sixteen vectors
     return halves(a[0], a[1], even_lanes, odd_lanes);
 }
 
-// The same with the processor's products of bf16 pairs, sixteen keys at once; queries are rounded, as in training.
+// The same with the processor's products of bf16 pairs, sixteen keys at once; queries are rounded, as in training. Room
+// for `spare` keys may be read beyond them, and for as many scores written.
 void scores_of(const float* q, int64_t r, int64_t d, const bf16* keys, int64_t n, int64_t spare, float* out, int64_t step) {
     int64_t t = 0;
     for (; d % 32 == 0 && t < n && t + 16 <= n + spare; t += 16)
@@ -371,7 +371,7 @@ void step(const Model& m, const Rows* sets, int64_t count, const int64_t* tokens
             });
 #pragma omp barrier
             for (int64_t c = 0, start = 0; c < count; start += sets[c++].rows)
-                attend(&y[start * wide], &out[start * queries], sets[c], prompts ? prompts[c * m.layers + l] : nullptr,
+                attend(&y[start * wide], &out[start * queries], sets[c], prompts[c * m.layers + l],
                        owns[c * m.layers + l]);
 #pragma omp barrier
             auto add = [&](int64_t j, int64_t r, auto v) { set(x + r * h + j, get<decltype(v)>(x + r * h + j) + v); };
@@ -431,7 +431,7 @@ template <class W, class... More> void any_step(const Model& m, More... more) {
 
 extern "C" {
 
-// The decoder for one token a row: -> x (R, h), hidden states after the last norm. `prompts` may be null.
+// The decoder for one token a row: -> x (R, h), hidden states after the last norm. `prompts` holds nulls where there is none.
 void fledge_step(int half, const Model* m, const Rows* sets, int64_t count, const int64_t* tokens, void* const* prompts,
                  void* const* owns, float* x, int threads) {
     half ? any_step<bf16>(*m, sets, count, tokens, (bf16* const*)prompts, (bf16* const*)owns, x, threads)

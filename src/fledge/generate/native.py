@@ -77,9 +77,10 @@ class NativeStep(Step):
     """As `Step`; hidden states are float32, and the cache is of the weights' type, as keys are in training."""
 
     @staticmethod
-    def serves(rows: int) -> bool:
-        """Whether so many rows are its: beyond a few it needs torch's small products."""
-        return rows <= FEW or small_products() is not None
+    def serves(dtype: torch.dtype, rows: int) -> bool:
+        """Whether so many rows are its: beyond a few it needs torch's small products of this type."""
+        products = small_products()
+        return rows <= FEW or (products is not None and bool(products.of(dtype)))
 
     def __init__(self, decoder: Decoder, rotary: Rotary, positions: int, rows: int) -> None:
         super().__init__(decoder, rotary, positions, rows)
@@ -134,7 +135,7 @@ class NativeStep(Step):
         """Of these rows of the vocabulary."""
         if (start, end) not in self._heads:
             self._heads[start, end] = self._matrix(self.weights.head[:, start:end])
-        out = torch.empty(len(hidden), end - start)
+        out = torch.empty(len(hidden), end - start, dtype=torch.float32, device="cpu")
         self.library.fledge_head(
             self.half, byref(self.model), self._heads[start, end].data_ptr(), hidden.data_ptr(), out.data_ptr(),
             end - start, len(hidden), self.threads,
@@ -146,7 +147,7 @@ class NativeStep(Step):
         sets = (_Rows * len(caches))(*[rows for rows, _ in known])
         none: list[Tensor | None] = [None] * self.config.num_hidden_layers
         prompts = _pointers([x for cache in caches for x in cache.prompt or none])
-        out = torch.empty(len(tokens), self.config.hidden_size)
+        out = torch.empty(len(tokens), self.config.hidden_size, dtype=torch.float32, device="cpu")
         self.library.fledge_step(
             self.half, byref(self.model), sets, len(caches), tokens.data_ptr(), prompts,
             _pointers([x for cache in caches for x in cache.own]), out.data_ptr(), self.threads,

@@ -16,11 +16,14 @@ _PROMPT, _NEW = 48, 24  # tokens of the timed requests
 
 
 @torch.no_grad()
-def tokens_per_second(shape: DecoderConfig, rows: int, seconds: float, dtype: str = "auto") -> float:
-    """Tokens a second of greedy replies on `rows` rows, prompts included, from real generation with random weights."""
+def tokens_per_second(
+    shape: DecoderConfig, rows: int, seconds: float, dtype: str = "auto", compiled: bool = True
+) -> float:
+    """Tokens a second of greedy replies on `rows` rows, prompts included, from real generation with random weights.
+    ``compiled``: with loops of our own, where they can be."""
     decoder = Decoder(shape)
     decoder.initialise(0)
-    engine = Engine((decoder.to(compute_dtype(dtype)).eval(), None), max_rows=rows, compile=None)
+    engine = Engine((decoder.to(compute_dtype(dtype)).eval(), None), max_rows=rows, compile=None if compiled else False)
     length = min(_PROMPT, shape.max_position_embeddings - _NEW)
     generator = torch.Generator().manual_seed(0)
     prompts = torch.randint(shape.vocab_size, (rows, length), generator=generator).tolist()

@@ -51,15 +51,17 @@ class AttentionPlan:
 
 
 def make_plan(
-    layout: Layout, block: int = BLOCK, long: int = LONG, device: torch.device | str = "cpu", rows: int = 0
-) -> AttentionPlan:
+    layout: Layout, block: int = BLOCK, long: int = LONG, device: torch.device | str = "cpu", rows: int = 0,
+    dtype: torch.dtype | None = None,
+) -> AttentionPlan:  # fmt: skip
     """Cut the tokens of a layout into query blocks and group them by their number of keys. On the host, in numpy.
 
-    ``rows`` beyond the layout's tokens are filling: any tensor of that many rows may then be attended over.
+    ``rows`` beyond the layout's tokens are filling: any tensor of that many rows may then be attended over. ``dtype``
+    says what will be computed in, where that is not what training computes in.
     """
     filling = np.zeros(max(0, rows - layout.tokens), np.int64)
     positions = torch.from_numpy(np.concatenate([layout.positions, filling])).to(device)
-    if Tiles.on and str(device) == "cpu":
+    if Tiles.serve(device, dtype):
         return AttentionPlan(positions, (), (), torch.zeros(0, dtype=torch.int64), TilePlan.of(layout))
     has_child = np.zeros(layout.segments, bool)
     has_child[layout.parent[layout.parent >= 0]] = True

@@ -105,6 +105,7 @@ class _Split(torch.autograd.Function):
             and all(part._base is whole for part in parts)
             and whole.is_contiguous()
             and whole.shape == (len(parts[0]), sum(heads), parts[0].shape[2])
+            and all(part.stride() == whole.stride() for part in parts)
             and starts == [sum(heads[:i]) * whole.shape[2] for i in range(3)]
         ):
             return whole, None

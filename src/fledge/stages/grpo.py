@@ -390,5 +390,7 @@ def estimate(config: Config, bench: Bench) -> dict[str, Any]:
     return rollout_estimate(
         bench, config.model, config.tasks, config.steps, answers, config.rollout.max_new_tokens, config.compute,
         replay_tokens(config.replay, bench),
-        lambda shape: tokens_per_second(shape, min(answers, config.rollout.max_rows), bench.seconds, config.dtype),
+        lambda shape, compiled: tokens_per_second(
+            shape, min(answers, config.rollout.max_rows), bench.seconds, config.dtype, compiled
+        ),
     )  # fmt: skip

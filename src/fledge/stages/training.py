@@ -107,7 +107,10 @@ def training_work(
             else:
                 work = Work(out, out.parent / f".{out.name}.partial", done=False)
             work.done = sum_over_ranks([float(work.done)], mesh)[0] > 0
-            yield work, mesh
+            try:
+                yield work, mesh
+            finally:
+                compile_model(False)  # the next stage of a recipe begins as one that is run alone
         barrier(mesh)
 
 

@@ -12,12 +12,12 @@ from typing import Any
 import numpy as np
 
 from fledge.core.bench import Bench
-from fledge.core.machine import compute_dtype
+from fledge.core.machine import compute_dtype, cxx_compiler
 from fledge.core.readers import read_rows
 from fledge.model.compiled import worth_compiling
 from fledge.model.config import DecoderConfig
 from fledge.model.decoder import Decoder
-from fledge.model.tiles import use_tiles
+from fledge.model.tiles import Tiles, use_tiles
 from fledge.train.batch import Example, pack, single
 from fledge.train.objective import Likelihood
 from fledge.train.optimizer import OptimizerConfig
@@ -57,7 +57,7 @@ def training_estimate(
     flops = shape.training_flops(length) * tokens
     per_token, steps, start = shape.training_flops(length) / ASSUMED_FLOPS, round(tokens / batch_tokens), START_SECONDS
     if bench.measure:
-        compiled = worth_compiling(compute.compile, steps * shape.parameters)
+        compiled = worth_compiling(compute.compile, steps * shape.parameters) and bool(cxx_compiler())
         key = f"train {shape.parameters} {batch_tokens} {length} {compute} {compiled}"
         per_token = bench.once(
             key, lambda: measure_training(shape, batch_tokens, length, compute, bench.seconds, compiled)
@@ -104,22 +104,25 @@ def _count_records(path: Path) -> tuple[int, float]:
 
 def rollout_estimate(
     bench: Bench, model: Path, tasks: Sequence[Path], steps: int, answers: int, new_tokens: int, compute: Compute,
-    replayed: float, rate: Callable[[DecoderConfig], float],
+    replayed: float, rate: Callable[[DecoderConfig, bool], float],
 ) -> dict[str, Any]:  # fmt: skip
-    """Reinforcement learning: sampling of every answer, and training on it. ``rate``: sampled tokens a second."""
+    """Reinforcement learning: sampling of every answer, and training on it. ``rate``: sampled tokens a second, of an
+    engine that is compiled or not."""
     shape = model_shape(bench, model)
     typical = min([new_tokens, *(int(bench.of_file(path, "answer_tokens", new_tokens)) for path in tasks)])
     tokens = steps * (answers * typical + replayed)
     estimate = training_estimate(bench, shape, tokens, round(tokens / steps), typical, compute)
     sampled = 2000.0
     if bench.measure:
-        sampled = bench.once(f"sample {shape.parameters} {answers} {compute.dtype}", lambda: rate(shape))
+        compiled = worth_compiling(compute.compile, steps * shape.parameters)
+        sampled = bench.once(f"sample {shape.parameters} {answers} {compute}", lambda: rate(shape, compiled))
     return {**estimate, "seconds": float(estimate["seconds"]) + steps * answers * typical / sampled}
 
 
 def training_memory(shape: DecoderConfig, batch_tokens: int, length: int, dtype: str) -> int:
     """Bytes: weights with gradient and AdamW's moments in float32, a bf16 copy with gradient, and activations of a
-    micro-batch: about 14 vectors of the hidden and 3 of the intermediate size a layer, and attention's scores."""
+    micro-batch: about 14 vectors of the hidden and 3 of the intermediate size a layer, and attention's scores (which
+    attention over tiles does not keep)."""
     width = 4 if dtype == "float32" else 2
     states = shape.parameters * (16 + (4 if width == 2 else 0))
     layer = 14 * shape.hidden_size + 3 * shape.intermediate_size + 2 * shape.num_attention_heads * min(length, 512)
@@ -148,16 +151,19 @@ def measure_training(
     objective = Likelihood()
     denominators = objective.denominators(examples)
     taken: list[float] = []
+    before = Tiles.on
     use_tiles(compiled)
     began = time.perf_counter()
-    while len(taken) < 3 + WARM_UP or (time.perf_counter() - began < seconds):
-        started = time.perf_counter()
-        loss, _, _ = trainee.loss(pack(examples), objective, denominators)
-        loss.backward()
-        trainee.collect()
-        trainee.step(len(taken), 1000)
-        taken.append(time.perf_counter() - started)
-    use_tiles(False)
+    try:
+        while len(taken) < 3 + WARM_UP or (time.perf_counter() - began < seconds):
+            started = time.perf_counter()
+            loss, _, _ = trainee.loss(pack(examples), objective, denominators)
+            loss.backward()
+            trainee.collect()
+            trainee.step(len(taken), 1000)
+            taken.append(time.perf_counter() - started)
+    finally:
+        use_tiles(before)
     gain = PASSES_GAIN if compiled else 1.0
     return float(np.median(taken[WARM_UP:])) / gain / sum(e.tokens for e in examples)
 

@@ -10,6 +10,7 @@ import json
 import math
 import signal
 import time
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -22,6 +23,7 @@ from pydantic import Field
 from fledge.core.config import Config
 from fledge.core.errors import DataError, FledgeError
 from fledge.core.progress import progress
+from fledge.model.compiled import compiled
 from fledge.train.batch import Example, PackedBatch, cut, empty_example, pack
 from fledge.train.mesh import Mesh, sum_over_ranks
 from fledge.train.metrics import Metrics
@@ -85,13 +87,14 @@ class Loop:
         begin, seconds = 0, 0.0
         if state is not None:
             begin, seconds = int(state["step"]), float(state["seconds"])
+            _compare(self.folder, state.get("compiled", []), compiled())
             self.source.load_state(state["source"])
         metrics = Metrics(self.folder, begin, state, self.mesh, self.config.tensorboard)
         started = saved = time.monotonic()
 
         def snapshot(step: int) -> None:
             elapsed = seconds + time.monotonic() - started
-            extra = {"seconds": elapsed, "source": self.source.state(), **metrics.state()}
+            extra = {"seconds": elapsed, "compiled": compiled(), "source": self.source.state(), **metrics.state()}
             save_snapshot(snapshots, step, self.trainees, extra, self.mesh)
 
         with progress(self.title, self.steps, "steps", begin) as bar, _stop_signals() as stopped, metrics:
@@ -191,6 +194,14 @@ def _add(totals: dict[str, list[float]], key: str, total: float, count: float) -
     entry = totals.setdefault(key, [0.0, 0.0])
     entry[0] += total
     entry[1] += count
+
+
+def _compare(folder: Path, before: Sequence[str], now: Sequence[str]) -> None:
+    if before != now:
+        then, today = (" and ".join(names) or "nothing" for names in (before, now))
+        warnings.warn(
+            f"{folder}: begun with {then} compiled, goes on with {today}: the last bits will differ", stacklevel=3
+        )
 
 
 def _note(row: Mapping[str, float]) -> str:

@@ -29,7 +29,7 @@ MODEL = ("forward", "head", "backward")  # the phases that are told apart by ope
 
 _NODE = "autograd::engine::evaluate_function: "
 _REGIONS = ("Torch-Compiled Region", "## Call CompiledFxGraph")
-_OURS = "fledge::"  # loops under a name of ours (`passes.named`), whole: what they call is theirs
+_OURS = "fledge::"  # loops under a name of ours (`passes.named`)
 _MATRICES = {"aten::mm": (0, 1), "aten::addmm": (1, 2), "aten::bmm": (0, 1), "aten::baddbmm": (1, 2)}
 _BATCHED = ("aten::bmm", "aten::baddbmm")
 _COPIES = ("aten::copy_", "aten::_to_copy", "aten::clone", "aten::cat", "aten::_foreach_copy_", "aten::to")
@@ -115,7 +115,7 @@ class Account:
 def read_account(results: Any, cuda: bool) -> Account:
     """Of ``torch.profiler.profile(...).profiler.kineto_results``, recorded with shapes and memory."""
     events = results.events()
-    nodes = _tree([e for e in events if e.device_type() == DeviceType.CPU and _kept(e)])
+    nodes = _tree([e for e in events if e.device_type() == DeviceType.CPU and _kept(e)], whole=not cuda)
     kernels = _kernel_seconds(events) if cuda else {}
     operations: dict[tuple[str, str, str], Amount] = defaultdict(Amount)
     sampling: dict[str, Amount] = defaultdict(Amount)
@@ -155,8 +155,9 @@ def _kept(event: Any) -> bool:
     return not event.name().startswith("[") and not event.is_async() and event.linked_correlation_id() == 0
 
 
-def _tree(events: Iterable[Any]) -> list[Node]:
-    """Nodes in order of time within a thread, each with its place and the time of what it called."""
+def _tree(events: Iterable[Any], whole: bool) -> list[Node]:
+    """Nodes in order of time within a thread, each with its place and the time of what it called. ``whole``: what loops
+    of ours call is theirs; on a GPU, kernels belong to the events that started them."""
     threads: dict[int, list[Node]] = defaultdict(list)
     for e in events:
         name, _, flops = e.name().partition("#") if e.name().startswith(_OURS) else (e.name(), "", "")
@@ -171,7 +172,7 @@ def _tree(events: Iterable[Any]) -> list[Node]:
         for node in threads[thread]:
             while open_ and open_[-1].end <= node.start:
                 open_.pop()
-            if open_ and open_[-1].name.startswith(_OURS):
+            if whole and open_ and open_[-1].name.startswith(_OURS):
                 continue
             if open_:
                 parent = open_[-1]
