@@ -271,13 +271,13 @@ void attend_one(const float* y, O* out, const Rows& s, int64_t row, int64_t head
 // Within a parallel region: this thread's part of the heads. Heads of rows with one prompt follow each other, so that
 // its keys are still near when the next row asks for them.
 template <class O, class W>
-void attend(const float* y, O* out, const Rows& s, const W* prompt, W* own) {
+void attend(const float* y, O* out, int64_t step, const Rows& s, const W* prompt, W* own) {
     thread_local std::vector<float> memory;
     const int64_t d = s.size, r = s.shared;
     Part part(s.rows * s.heads);
     for (int64_t u = part.begin; u < part.end; u++) {
         int64_t head = u / s.rows, row = u % s.rows, at = row * s.heads + head;
-        attend_one(y + at * (r + 2) * d, out + at * r * d, s, row, head, prompt, own, memory);
+        attend_one(y + at * (r + 2) * d, out + row * step + head * r * d, s, row, head, prompt, own, memory);
     }
 }
 
@@ -296,7 +296,8 @@ struct Model {
     Release release;
 };
 
-inline int64_t even(int64_t n) { return n + (n & 1); }
+// Inputs of a packed product: in bf16 whole thirty-twos, as many as a tile of AMX takes; oneDNN would halve its tiles.
+template <class W> int64_t padded(int64_t n) { return sizeof(W) == 2 ? (n + 31) / 32 * 32 : n; }
 inline int64_t sixteen(int64_t n) { return (n + N - 1) / N * N; }
 template <class A, class W> A get(const W* p) {  // a vector or a single number
     if constexpr (std::is_same_v<A, V>) return load(p);
@@ -308,12 +309,12 @@ inline void set(float* p, float v) { put(p, v); }
 inline void set(bf16* p, float v) { put(p, v); }
 
 // use(output, row, values, of the second weight's) for this thread's part of the tiles of one or two packed weights
-// (outputs, n): vectors of outputs, and single ones at the end of a tile that is not full. x (R, even(n)) has room for
-// whole sixteens of rows; c for two tiles.
+// (outputs, n): vectors of outputs, and single ones at the end of a tile that is not full. x (R, padded(n)) has room
+// for whole sixteens of rows; c for two tiles.
 template <class W, class F>
 void packed(const Model& m, const W* w, const W* second, const W* x, int64_t n, int64_t outputs, int64_t rows, float* c,
             F use) {
-    const int64_t k = even(n), tiles = (outputs + T - 1) / T, blocks = (rows + T - 1) / T;
+    const int64_t k = padded<W>(n), tiles = (outputs + T - 1) / T, blocks = (rows + T - 1) / T;
     Part part(tiles * blocks);
     for (int64_t u = part.begin; u < part.end; u++) {
         const int64_t j0 = u / blocks * T, r0 = u % blocks * T, here = std::min(T, rows - r0);
@@ -338,9 +339,11 @@ void step(const Model& m, const Rows* sets, int64_t count, const int64_t* tokens
     for (int64_t c = 0; c < count; c++) rows += sets[c].rows;
     const Rows& s = sets[0];
     const int64_t h = m.hidden, wide = s.heads * (s.shared + 2) * s.size, queries = s.heads * s.shared * s.size;
-    const int64_t i = m.inner, room = MANY ? sixteen(rows) : rows, i_step = MANY ? even(i) : i, h_step = MANY ? even(h) : h;
+    auto step_of = [](int64_t n) { return MANY ? padded<W>(n) : n; };
+    const int64_t i = m.inner, i_step = step_of(i), h_step = step_of(h), q_step = step_of(queries);
+    const int64_t room = MANY ? sixteen(rows) : rows;
     std::vector<float> y(rows * wide);
-    std::vector<A> out(room * queries), inner(room * i_step), common(MANY ? room * h_step : 0);
+    std::vector<A> out(room * q_step), inner(room * i_step), common(MANY ? room * h_step : 0);
 #pragma omp parallel num_threads(threads)
     {
         // of a few rows each thread makes the normalised ones again rather than waiting for them
@@ -371,7 +374,7 @@ void step(const Model& m, const Rows* sets, int64_t count, const int64_t* tokens
             });
 #pragma omp barrier
             for (int64_t c = 0, start = 0; c < count; start += sets[c++].rows)
-                attend(&y[start * wide], &out[start * queries], sets[c], prompts[c * m.layers + l],
+                attend(&y[start * wide], &out[start * q_step], q_step, sets[c], prompts[c * m.layers + l],
                        owns[c * m.layers + l]);
 #pragma omp barrier
             auto add = [&](int64_t j, int64_t r, auto v) { set(x + r * h + j, get<decltype(v)>(x + r * h + j) + v); };
@@ -410,7 +413,7 @@ void step(const Model& m, const Rows* sets, int64_t count, const int64_t* tokens
 // x (rows, n) float times w (outputs, n) -> out (rows, outputs)
 template <class W>
 void head(const Model& m, const W* w, const float* x, float* out, int64_t n, int64_t outputs, int64_t rows, int threads) {
-    const int64_t k = even(n);
+    const int64_t k = padded<W>(n);
     std::vector<W> left(m.product ? sixteen(rows) * k : 0);
     for (int64_t r = 0; m.product && r < rows; r++)
         for (int64_t t = 0; t < n; t++) put(&left[r * k + t], x[r * n + t]);

@@ -111,11 +111,11 @@ class NativeStep(Step):
 
     def _matrix(self, weight: Tensor) -> Tensor:
         """(in, out) -> as the loops read it: (out, in) row by row; packed, (out / 64, in / p, 64, p) with zeros where
-        there is nothing, p = 2 for bf16 and 1 for float32."""
+        there is nothing, p = 2 for bf16, whose inputs are whole thirty-twos, and 1 for float32."""
         if not self.packs:
             return weight.t().contiguous()
         inputs, outputs = weight.shape
-        whole = torch.nn.functional.pad(weight.t(), (0, inputs % 2, 0, -outputs % TILE))
+        whole = torch.nn.functional.pad(weight.t(), (0, -inputs % 32 if self.half else 0, 0, -outputs % TILE))
         return whole.view(-1, TILE, whole.shape[1] // (1 + self.half), 1 + self.half).transpose(1, 2).contiguous()
 
     @staticmethod
