@@ -21,8 +21,9 @@ if __name__ == "__main__":
     plain = tuple(Side("transformers_generate.py", (*eight, *dtype), "hf") for dtype in dtypes)
     tuned = tuple(Side("transformers_generate.py", (*eight, *dtype), "hf", KEEP_MEMORY) for dtype in dtypes)
     llama = tuple(
-        Side("llamacpp_generate.py", (*eight, "--weights", weights), "llamacpp") for weights in ("f32", "bf16")
-    )
+        Side("llamacpp_generate.py", (*eight, "--weights", weights, "--cache", cache), "llamacpp")
+        for weights in ("f32", "bf16") for cache in ("one", "apart")
+    )  # fmt: skip
     nano = tuple(Side("nanochat_generate.py", ("--samples", "64", *calls, *dtype), "nanochat") for dtype in dtypes)
     ours = Side("fledge_generate.py", eight)
     one = Side("fledge_generate.py", ("--prompts", "1", "--samples", "64", *calls, "--compile"))

@@ -33,6 +33,7 @@ def main() -> None:
     parser.add_argument("--new", type=int, default=128)
     parser.add_argument("--greedy", action="store_true")
     parser.add_argument("--weights", default="f32", choices=["f32", "bf16"])
+    parser.add_argument("--cache", default="one", choices=["one", "apart"], help="for all sequences, or one for each")
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
     parser.add_argument("--steps", type=int, default=3, help="timed calls")
     arguments = parser.parse_args()
@@ -55,9 +56,10 @@ def generator(path: Path, arguments: argparse.Namespace) -> Callable[[int], None
     model = lc.llama_model_load_from_file(str(path).encode(), lc.llama_model_default_params())
     rows = arguments.prompts * arguments.samples
     settings = lc.llama_context_default_params()
-    settings.n_ctx = arguments.prompts * arguments.length + rows * (arguments.new + 8)
+    shared = arguments.prompts if arguments.cache == "one" else rows
+    settings.n_ctx = shared * arguments.length + rows * (arguments.new + 8)
     settings.n_batch = settings.n_ubatch = ROWS
-    settings.n_seq_max, settings.kv_unified = rows, True
+    settings.n_seq_max, settings.kv_unified = rows, arguments.cache == "one"
     settings.n_threads = settings.n_threads_batch = arguments.threads
     context = lc.llama_init_from_model(model, settings)
     memory = lc.llama_get_memory(context)
