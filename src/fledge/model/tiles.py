@@ -102,9 +102,9 @@ def _meeting(spans: list[_Span], tiles: int) -> npt.NDArray[np.int64]:
     found = []
     for span in spans:
         some = np.flatnonzero(span.end > span.start)
-        # tokens of one tile that see the same span ask once
-        asked = np.unique(np.stack([some // TILE, span.start[some] // TILE, (span.end[some] - 1) // TILE]), axis=1)
-        query, first, last = asked
+        # tokens of one tile that see the same tiles ask once
+        triple = (some // TILE, span.start[some] // TILE, (span.end[some] - 1) // TILE)
+        query, first, last = np.unravel_index(np.unique(np.ravel_multi_index(triple, (tiles,) * 3)), (tiles,) * 3)
         count = last - first + 1
         steps = np.arange(count.sum()) - np.repeat(np.cumsum(count) - count, count)
         found.append(np.repeat(query * tiles + first, count) + steps)
