@@ -66,10 +66,10 @@ def data_set(quick: bool) -> Points:
 
 
 def engine(quick: bool) -> Points:
-    """Sampling, prompts of 128 tokens, 128 new ones, every sequence a prompt of its own."""
+    """Sampling as commands do, compiled: prompts of 128 tokens, 128 new ones, every sequence a prompt of its own."""
     result = []
     for rows in (1, 8, 64, 256) if quick else (1, 4, 16, 64, 128, 256):
-        side = Side("fledge_generate.py", ("--prompts", str(rows), "--samples", "1", "--steps", "2"))
+        side = Side("fledge_generate.py", ("--prompts", str(rows), "--samples", "1", "--steps", "2", "--compile"))
         with lock():
             run = run_side(side)
         result.append(point(run, sequences=rows))
