@@ -103,7 +103,7 @@ class Clock:
 def main() -> None:
     arguments = parse()
     # as a stage does for any run that is long enough to pay for it
-    compile_model(arguments.compile == "on")
+    compile_model(arguments.compile == "on", compute_dtype(arguments.dtype))
     switches = {**set_switches(), "compiled": compiled()}
     dtype = compute_dtype(arguments.dtype)
     folder = work.model_folder(arguments.size)

@@ -48,6 +48,23 @@ def test_what_cannot_be_built_or_loaded_is_said(source: Path, monkeypatch: pytes
         load_loops(source)
 
 
+def test_a_type_without_products_has_the_other_path_of_attention() -> None:
+    """bf16 on a processor without instructions for it: no error, but what runs where nothing is compiled."""
+    if not small_products() or not bf16_instructions():
+        pytest.skip("this processor has too little to play lesser ones")
+    say = (
+        "import torch; from fledge.model.tiles import Tiles, use_tiles as use\n"
+        "for x in (torch.float32, torch.bfloat16): print(use(True, x), Tiles.on)"
+    )
+    environment = {**os.environ, "ONEDNN_MAX_CPU_ISA": "AVX512_CORE"}
+    done = subprocess.run([sys.executable, "-c", say], env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    float32, bfloat16 = done.stdout.splitlines()
+    assert float32.strip() == "True"
+    assert "torch.bfloat16" in bfloat16
+    assert bfloat16.endswith("False")
+
+
 @pytest.mark.parametrize(("most", "said"), [("AVX512_CORE", "(True, False)"), ("AVX512_CORE_BF16", "(True, True)")])
 def test_small_products_are_those_that_the_processor_has(most: str, said: str) -> None:
     """On lesser processors, as far as oneDNN can be made to believe in them: torch throws where they are missing."""

@@ -15,6 +15,7 @@ from fledge.core.errors import ConfigError
 from fledge.core.native import small_products
 from fledge.model import tiles
 from fledge.model.attention import make_plan, plain_attention
+from fledge.model.decoder import _Split
 from fledge.model.layout import Layout
 from fledge.model.rotary import Rotary
 from fledge.model.tiles import TILE, Meetings, TilePlan, Turns, attend_tiles, use_tiles
@@ -205,6 +206,12 @@ def test_blocks_run_again_keep_their_bits() -> None:
 @pytest.mark.usefixtures("_on")
 def test_gradients_of_q_k_and_v_are_not_copied_together(monkeypatch: pytest.MonkeyPatch) -> None:
     """They lie beside each other already; what comes out is what copying would give."""
+    joined = torch.randn(9, 6, 8)
+    parts = joined.split([4, 1, 1], 1)
+    whole, _ = _Split.backward(None, *parts)
+    assert whole.data_ptr() == joined.data_ptr()
+    for others in ((parts[0], parts[2], parts[1]), (parts[0].clone(), *parts[1:])):
+        assert torch.equal(_Split.backward(None, *others)[0], torch.cat(others, 1))
     shape, layout, results = config(), LAYOUTS["a pair"], []
     tokens = torch.arange(layout.tokens)
     apart = tiles._Attention.backward

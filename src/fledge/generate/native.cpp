@@ -36,8 +36,8 @@ inline void store(bf16* p, V v) {  // to nearest, ties to even
     H h = __builtin_convertvector(u >> 16, H);
     std::memcpy(p, &h, sizeof h);
 }
-inline void put(float* p, float f) { *p = f; }
-inline void put(bf16* p, float f) { uint32_t u; std::memcpy(&u, &f, 4); *p = (u + 0x7fff + ((u >> 16) & 1)) >> 16; }
+inline void store(float* p, float f) { *p = f; }
+inline void store(bf16* p, float f) { uint32_t u; std::memcpy(&u, &f, 4); *p = (u + 0x7fff + ((u >> 16) & 1)) >> 16; }
 
 inline float sum(V v) {
     typedef float W8 __attribute__((vector_size(32)));
@@ -129,7 +129,7 @@ void normal(const float* x, const W* weight, O* out, int64_t h, float eps) {
     for (int64_t t = i; t < h; t++) rest += x[t] * x[t];
     float scale = 1 / std::sqrt((sum(total) + rest) / h + eps);
     for (i = 0; i + N <= h; i += N) store(out + i, load(x + i) * scale * load(weight + i));
-    for (; i < h; i++) put(out + i, x[i] * scale * one(weight + i));
+    for (; i < h; i++) store(out + i, x[i] * scale * one(weight + i));
 }
 
 struct Rows {  // where each row stands, and where its keys are; all tensors but `own` are read only
@@ -217,7 +217,7 @@ void values_of(const Keys<W> (&parts)[2], const float* weights, int64_t step, in
         for (auto& part : parts)
             for (int64_t t = 0; t < part.n; t++)
                 for (int64_t x = e; x < d; x++) sums[x] += weights[j * step + part.to + t] * one(part.v + t * d + x);
-        for (int64_t x = e; x < d; x++) put(out + j * d + x, sums[x]);
+        for (int64_t x = e; x < d; x++) store(out + j * d + x, sums[x]);
     }
 }
 
@@ -243,7 +243,7 @@ void attend_one(const float* y, O* out, const Rows& s, int64_t row, int64_t head
             to[half + t] = (b * c[half + t] + a * z[half + t]) * by;
         }
     }
-    for (int64_t t = 0; t < d; t++) put(keys + s.at * d + t, sums[t]), put(values + s.at * d + t, y[(r + 1) * d + t]);
+    for (int64_t t = 0; t < d; t++) store(keys + s.at * d + t, sums[t]), store(values + s.at * d + t, y[(r + 1) * d + t]);
     Keys<W> parts[2] = {
         {nullptr, nullptr, n0, 0, s.width - n0},
         {keys + s.start[row] * d, values + s.start[row] * d, n1, n0, s.room - s.at - 1}};
@@ -303,10 +303,6 @@ template <class A, class W> A get(const W* p) {  // a vector or a single number
     if constexpr (std::is_same_v<A, V>) return load(p);
     else return one(p);
 }
-inline void set(float* p, V v) { store(p, v); }
-inline void set(bf16* p, V v) { store(p, v); }
-inline void set(float* p, float v) { put(p, v); }
-inline void set(bf16* p, float v) { put(p, v); }
 
 // use(output, row, values, of the second weight's) for this thread's part of the tiles of one or two packed weights
 // (outputs, n): vectors of outputs, and single ones at the end of a tile that is not full. x (R, padded(n)) has room
@@ -370,23 +366,22 @@ void step(const Model& m, const Rows* sets, int64_t count, const int64_t* tokens
             const W* const* w = (const W* const*)(m.weights + 7 * l);
             normalise(w[0]);
             times(w[1], unit, h, wide, [&](int64_t j, int64_t r, auto v) {
-                set(&y[r * wide + j], w[2] ? v + get<decltype(v)>(w[2] + j) : v);
+                store(&y[r * wide + j], w[2] ? v + get<decltype(v)>(w[2] + j) : v);
             });
 #pragma omp barrier
             for (int64_t c = 0, start = 0; c < count; start += sets[c++].rows)
                 attend(&y[start * wide], &out[start * q_step], q_step, sets[c], prompts[c * m.layers + l],
                        owns[c * m.layers + l]);
 #pragma omp barrier
-            auto add = [&](int64_t j, int64_t r, auto v) { set(x + r * h + j, get<decltype(v)>(x + r * h + j) + v); };
+            auto add = [&](int64_t j, int64_t r, auto v) { store(x + r * h + j, get<decltype(v)>(x + r * h + j) + v); };
             times(w[3], out.data(), queries, h, add);
 #pragma omp barrier
             normalise(w[4]);
-            // gate and up of an output lie apart, so each is made on its own and both by the same thread
             auto silu = [](auto v) { return v / (decltype(v){} + 1.0f + exponential(-v)); };
             if constexpr (MANY) {
                 packed(m, w[5], w[5] + (i + T - 1) / T * T * h_step, unit, h, i, rows, c.data(),
-                       [&](int64_t j, int64_t r, auto v, auto u) { set(&inner[r * i_step + j], silu(v) * u); });
-            } else {
+                       [&](int64_t j, int64_t r, auto v, auto u) { store(&inner[r * i_step + j], silu(v) * u); });
+            } else {  // gate and up of an output lie apart, so each is made on its own and both by the same thread
                 Part part(i, 4);
                 auto half = [&](const W* from, auto use) {
                     int64_t j = part.begin;
@@ -416,11 +411,11 @@ void head(const Model& m, const W* w, const float* x, float* out, int64_t n, int
     const int64_t k = padded<W>(n);
     std::vector<W> left(m.product ? sixteen(rows) * k : 0);
     for (int64_t r = 0; m.product && r < rows; r++)
-        for (int64_t t = 0; t < n; t++) put(&left[r * k + t], x[r * n + t]);
+        for (int64_t t = 0; t < n; t++) store(&left[r * k + t], x[r * n + t]);
 #pragma omp parallel num_threads(threads)
     {
         std::vector<float> c(T * T);
-        auto use = [&](int64_t j, int64_t r, auto v, auto...) { set(out + r * outputs + j, v); };
+        auto use = [&](int64_t j, int64_t r, auto v, auto...) { store(out + r * outputs + j, v); };
         if (!m.product) product(w, x, n, outputs, rows, use);
         else packed(m, w, (const W*)nullptr, left.data(), n, outputs, rows, c.data(), use), m.release(sizeof(W) == 2);
     }

@@ -161,9 +161,9 @@ class PackedAttention:
 
     def __call__(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """q (N', q, d), k and v (N', k, d) -> (N', q, d)."""
-        # the queries' scale goes into their tables: one pass less over (N, q, d)
         if self.plan.tiles:
             return attend_tiles(q, k, v, Turns(self.scaled, (self.cos, self.sin)), self.plan.tiles)
+        # the queries' scale goes into their tables: one pass less over (N, q, d)
         scaled, k = rotate(q, *self.scaled), rotate(k, self.cos, self.sin)
         parts = [_blocks(scaled, k, v, g, bias) for g, bias in zip(self.plan.groups, self.bias, strict=True)]
         for a, b in self.plan.long:

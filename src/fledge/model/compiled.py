@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import torch
+
 from fledge.model.passes import OnePass, compile_passes
 from fledge.model.tiles import Tiles, use_tiles
 
@@ -13,11 +15,12 @@ def worth_compiling(choice: str, work: int) -> bool:
     return choice == "on" or (choice == "auto" and work >= WORTH_COMPILING)
 
 
-def compile_model(on: bool) -> str:
-    """The passes between products (passes.py), and attention over tiles (tiles.py), from now on. -> why nothing is
-    compiled, where it was to be. Attention has its other paths where the processor lacks what its loops need."""
+def compile_model(on: bool, dtype: torch.dtype | None = None) -> str:
+    """The passes between products (passes.py), and attention over tiles (tiles.py), from now on, for a model that is
+    computed in ``dtype``. -> why nothing is compiled, where it was to be. Attention has its other paths where the
+    processor lacks what its loops need, in this type or at all."""
     why = compile_passes(on)
-    use_tiles(on and not why)
+    use_tiles(on and not why, dtype)
     return why
 
 

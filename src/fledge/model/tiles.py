@@ -174,9 +174,12 @@ class Tiles:
         return Tiles.on and str(device) == "cpu" and (dtype is None or _computes(dtype))
 
 
-def use_tiles(on: bool) -> str:
-    """Attention over tiles from now on, for plans that are made from now on. -> why not, where it was to be."""
+def use_tiles(on: bool, dtype: torch.dtype | None = None) -> str:
+    """Attention over tiles from now on, for plans that are made from now on, if ``dtype`` is computed here (None: any).
+    -> why not, where it was to be."""
     why = _missing() if on else ""
+    if on and not why and dtype is not None and not _computes(dtype):
+        why = f"torch has no small products of {dtype} here"
     Tiles.on = on and not why
     return why
 

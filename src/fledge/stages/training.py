@@ -137,8 +137,9 @@ class Training(Generic[S]):
                 "reached; give fewer, or a share of the steps below 1"
             )
         torch.manual_seed(config.seed)
-        set_compiled(config.compile, self.steps * self.decoder.config.parameters)
-        policy = make(self.decoder, config.optimizer, compute_dtype(config.dtype), mesh, config.recompute)
+        dtype = compute_dtype(config.dtype)
+        set_compiled(config.compile, self.steps * self.decoder.config.parameters, dtype)
+        policy = make(self.decoder, config.optimizer, dtype, mesh, config.recompute)
         return Loop(
             config.loop, {"policy": policy}, self.source, self.objective, self.steps, folder, title, mesh, self.probe
         )
@@ -164,10 +165,10 @@ def train(config: TrainingConfig, work: Work, training: Training[S], mesh: Mesh)
                      **summary}  # fmt: skip
 
 
-def set_compiled(choice: str, work: int) -> None:
+def set_compiled(choice: str, work: int, dtype: torch.dtype) -> None:
     """Compile or not, for a run of ``work`` steps x parameters. From the configuration alone: a run that goes on must
     compute as it did before. Raises ConfigError for ``on`` where it cannot be."""
-    why = compile_model(worth_compiling(choice, work))
+    why = compile_model(worth_compiling(choice, work), dtype)
     if why and choice == "on":
         raise ConfigError(f"compile=on: {why}; install one, or leave compile=auto")
 

@@ -152,7 +152,7 @@ def measure_training(
     denominators = objective.denominators(examples)
     taken: list[float] = []
     before = Tiles.on
-    use_tiles(compiled)
+    use_tiles(compiled, trainee.dtype)
     began = time.perf_counter()
     try:
         while len(taken) < 3 + WARM_UP or (time.perf_counter() - began < seconds):
