@@ -2,15 +2,60 @@
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
+import pytest
 import torch
+from train_examples import documents
 
 from fledge.model.decoder import Decoder
+from fledge.model.tiles import use_tiles
+from fledge.train.loop import GlobalBatch, Loop, LoopConfig
 from fledge.train.mesh import Mesh
+from fledge.train.objective import Likelihood
 from fledge.train.optimizer import OptimizerConfig, load_optimizer_state, make_optimizers
 from fledge.train.snapshot import latest, load_snapshot, save_snapshot
 from fledge.train.trainee import Trainee
+
+
+class Same:
+    """Source: the same documents in every step. Stops the run, as a signal would, before step ``until``."""
+
+    def __init__(self, until: int) -> None:
+        self.until = until
+
+    def next(self, step: int, models: Mapping[str, Trainee]) -> GlobalBatch:
+        if step == self.until:
+            raise KeyboardInterrupt
+        return GlobalBatch(documents())
+
+    def state(self) -> dict[str, Any]:
+        return {}
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        pass
+
+
+def test_a_run_that_goes_on_with_something_else_compiled_says_so(tiny_decoder: Decoder, tmp_path: Path) -> None:
+    def loop(until: int) -> Loop:
+        trainees = {"policy": Trainee(tiny_decoder, OptimizerConfig(lr=1e-3))}
+        config = LoopConfig(snapshot_steps=1, tensorboard=False)
+        return Loop(config, trainees, Same(until), Likelihood(), 4, tmp_path, "")
+
+    with pytest.raises(KeyboardInterrupt):
+        loop(1).run()
+    with pytest.raises(KeyboardInterrupt), warnings.catch_warnings(action="error"):
+        loop(2).run()
+    if why := use_tiles(True):  # which takes no time; passes would
+        pytest.skip(f"attention over tiles is not to be had here: {why}")
+    try:
+        with pytest.warns(UserWarning, match="begun with nothing compiled, goes on with attention"):
+            loop(4).run()
+    finally:
+        use_tiles(False)
 
 
 def test_what_a_kill_left_does_not_push_out_the_new_snapshot(tiny_decoder: Decoder, tmp_path: Path) -> None:
