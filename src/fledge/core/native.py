@@ -18,6 +18,7 @@ from fledge.core.machine import cpu_flags, cxx_compiler
 if TYPE_CHECKING:
     import torch
 
+_SHARED = Path(__file__).with_name("lanes.h")
 _FLAGS = ("-O3", "-march=native", "-std=c++17", "-fPIC", "-shared", "-fopenmp")
 
 
@@ -34,7 +35,7 @@ def load_loops(source: Path) -> ctypes.CDLL:
 
 
 def _built(compiler: str, source: Path) -> Path:
-    facts = [source.read_text(encoding="utf-8"), compiler, *_FLAGS, *sorted(cpu_flags())]
+    facts = [*(path.read_text(encoding="utf-8") for path in (source, _SHARED)), compiler, *_FLAGS, *sorted(cpu_flags())]
     name = hashlib.sha256("\n".join(facts).encode()).hexdigest()[:16]
     folder = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "fledge"
     target = folder / f"{source.stem}-{name}.so"
@@ -43,7 +44,7 @@ def _built(compiler: str, source: Path) -> Path:
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=target.parent) as made_in:
         made = Path(made_in) / "made.so"  # renamed when whole: others may be building it too
-        command = [*compiler.split(), *_FLAGS, str(source), "-o", str(made)]
+        command = [*compiler.split(), *_FLAGS, f"-I{_SHARED.parent}", str(source), "-o", str(made)]
         done = subprocess.run(command, capture_output=True, text=True)
         if done.returncode:
             last = "\n".join(done.stderr.strip().splitlines()[-5:])

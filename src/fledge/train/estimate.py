@@ -14,10 +14,9 @@ import numpy as np
 from fledge.core.bench import Bench
 from fledge.core.machine import compute_dtype, cxx_compiler
 from fledge.core.readers import read_rows
-from fledge.model.compiled import worth_compiling
+from fledge.model.compiled import loops, worth_compiling
 from fledge.model.config import DecoderConfig
 from fledge.model.decoder import Decoder
-from fledge.model.tiles import Tiles, use_tiles
 from fledge.train.batch import Example, pack, single
 from fledge.train.objective import Likelihood
 from fledge.train.optimizer import OptimizerConfig
@@ -134,8 +133,8 @@ def measure_training(
 ) -> float:
     """Seconds for one trained token: forward, backward, update, on random tokens of uneven documents.
 
-    Of a run that will be compiled, attention is timed as it will be; compiling the passes would take longer than all
-    else here, so what they gain is assumed.
+    Of a run that will be compiled, attention and head are timed as they will be; compiling the passes would take
+    longer than all else here, so what they gain is assumed.
     """
     decoder = Decoder(shape)
     decoder.initialise(0)
@@ -151,10 +150,8 @@ def measure_training(
     objective = Likelihood()
     denominators = objective.denominators(examples)
     taken: list[float] = []
-    before = Tiles.on
-    use_tiles(compiled, trainee.dtype)
     began = time.perf_counter()
-    try:
+    with loops(compiled, trainee.dtype):
         while len(taken) < 3 + WARM_UP or (time.perf_counter() - began < seconds):
             started = time.perf_counter()
             loss, _, _ = trainee.loss(pack(examples), objective, denominators)
@@ -162,8 +159,6 @@ def measure_training(
             trainee.collect()
             trainee.step(len(taken), 1000)
             taken.append(time.perf_counter() - started)
-    finally:
-        use_tiles(before)
     gain = PASSES_GAIN if compiled else 1.0
     return float(np.median(taken[WARM_UP:])) / gain / sum(e.tokens for e in examples)
 

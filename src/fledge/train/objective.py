@@ -9,8 +9,8 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from fledge.model.head import token_logp, weighted_nll
 from fledge.train.batch import Example, PackedBatch
-from fledge.train.head import token_logp, weighted_nll
 
 
 @dataclass

@@ -1,0 +1,172 @@
+"""The output head as loops of our own (head_loops.cpp), for CPUs with AVX-512: logits never leave the cache.
+
+Forward, a tile of 64 rows meets the vocabulary, 128 entries at a time, and keeps the running maximum and sums of each
+row (Milakov and Gimelshein 2018). Backward, the logits are made again; of 512 entries at a time the gradient is held
+for all rows, multiplied with the weight, and with the hidden states, which finishes those rows of the weight's
+gradient. Four products instead of three, and nothing of the size of rows times vocabulary. Products are torch's small
+ones (core/native.py). The number of threads changes no bit.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+from ctypes import POINTER, Structure, byref, c_float, c_int, c_int64, c_void_p
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from fledge.core.errors import ConfigError
+from fledge.core.native import load_loops, small_products
+from fledge.model.passes import named
+
+TILE = 64
+DTYPES = (torch.float32, torch.bfloat16)
+
+
+class _Call(Structure):
+    _fields_ = (
+        ("rows", c_int64), ("size", c_int64), ("vocabulary", c_int64), ("hidden", c_void_p), ("weight", c_void_p),
+        ("targets", c_void_p), ("sharpness", c_float), ("with_entropy", c_int), ("product", c_void_p),
+        ("release", c_void_p), ("threads", c_int64),
+    )  # fmt: skip
+
+
+class _Slopes(Structure):
+    _fields_ = tuple((name, c_void_p) for name in ("lse", "on_share", "entropy", "on_entropy", "own"))
+
+
+_ARGUMENTS = {
+    "fledge_head": (c_int, POINTER(_Call), *[c_void_p] * 5),
+    "fledge_head_backward": (c_int, POINTER(_Call), POINTER(_Slopes), *[c_void_p] * 6),
+}
+
+
+class HeadLoops:
+    """Whether the head is computed by these loops, in this process. `use_head_loops` decides."""
+
+    on = False
+
+    @staticmethod
+    def serve(hidden: Tensor, weight: Tensor) -> bool:
+        return (
+            HeadLoops.on and hidden.device.type == "cpu" and hidden.dtype == weight.dtype and _computes(hidden.dtype)
+            and hidden.shape[1] % 32 == 0 and len(hidden) > 0 and hidden.is_contiguous() and weight.is_contiguous()
+        )  # fmt: skip
+
+
+def use_head_loops(on: bool, dtype: torch.dtype | None = None) -> str:
+    """The head by these loops from now on, if ``dtype`` is computed here (None: any). -> why not, where it was to be.
+    """
+    why = _missing() if on else ""
+    if on and not why and dtype is not None and not _computes(dtype):
+        why = f"torch has no small products of {dtype} here"
+    HeadLoops.on = on and not why
+    return why
+
+
+@functools.cache
+def _missing() -> str:
+    if torch.cuda.is_available():
+        return "it is for CPUs"
+    if small_products() is None:
+        return "it needs a processor with AVX-512, and torch's small products"
+    try:
+        error = _error()
+    except ConfigError as problem:
+        return str(problem)
+    return f"it computes wrong values here (error {error:.1e})" if not error < 2e-2 else ""
+
+
+@functools.cache
+def _library() -> ctypes.CDLL:
+    loaded = load_loops(Path(__file__).with_name("head_loops.cpp"))
+    for function, arguments in _ARGUMENTS.items():
+        getattr(loaded, function).argtypes = arguments
+        getattr(loaded, function).restype = None
+    for size in ("sums", "slopes", "turned"):
+        function = getattr(loaded, f"fledge_head_{size}")
+        function.argtypes, function.restype = (POINTER(_Call),), c_int64
+    return loaded
+
+
+def _computes(dtype: torch.dtype) -> bool:
+    products = small_products()
+    return dtype in DTYPES and products is not None and bool(products.of(dtype))
+
+
+def _call(hidden: Tensor, weight: Tensor, targets: Tensor, sharpness: float, with_entropy: bool) -> _Call:
+    products = small_products()
+    assert products is not None  # `serve` has asked
+    return _Call(
+        *hidden.shape, len(weight), hidden.data_ptr(), weight.data_ptr(), targets.data_ptr(), sharpness, with_entropy,
+        products.of(hidden.dtype), products.release, torch.get_num_threads(),
+    )  # fmt: skip
+
+
+def forward(
+    hidden: Tensor, weight: Tensor, targets: Tensor, sharpness: float, with_entropy: bool
+) -> tuple[Tensor, Tensor, Tensor]:
+    """hidden (M, h), weight (V, h), targets (M,), contiguous -> lse of sharpness * logits, log-probability, entropy
+    (zeros where not asked for), each (M,) float32."""
+    call, loops = _call(hidden, weight, targets, sharpness, with_entropy), _library()
+    rows, room = len(targets), -(-len(targets) // TILE) * TILE
+    packs = hidden.new_empty(room * hidden.shape[1])
+    sums = hidden.new_empty(loops.fledge_head_sums(byref(call)), dtype=torch.uint8)
+    lse, logp, entropy = hidden.new_zeros(3, rows, dtype=torch.float32)
+    with named("head", 2 * rows * weight.numel()):
+        loops.fledge_head(
+            int(hidden.dtype == torch.bfloat16), byref(call),
+            *[x.data_ptr() for x in (packs, sums, lse, logp, entropy)],
+        )  # fmt: skip
+    return lse, logp, entropy
+
+
+def backward(
+    hidden: Tensor, weight: Tensor, targets: Tensor, sharpness: float, lse: Tensor, on_share: Tensor, own: Tensor,
+    entropy: Tensor | None, on_entropy: Tensor | None,
+) -> tuple[Tensor, Tensor]:  # fmt: skip
+    """The gradient of the logits is softmax * (on_share + on_entropy * (ln softmax + entropy)), and ``own`` at the
+    target; all (M,) float32. -> gradients of hidden (M, h) and weight (V, h), in their type."""
+    call, loops = _call(hidden, weight, targets, sharpness, entropy is not None), _library()
+    rows, size = hidden.shape
+    room = -(-rows // TILE) * TILE
+    columns = hidden.new_zeros(5, room, dtype=torch.float32)
+    for column, given in zip(columns, (lse, on_share, entropy, on_entropy, own), strict=True):
+        if given is not None:
+            column[:rows] = given
+    sizes = (2 * room * size, loops.fledge_head_slopes(byref(call)), loops.fledge_head_turned(byref(call)))
+    packs, slopes, turned = (hidden.new_empty(n) for n in sizes)
+    sums = hidden.new_empty(room * size, dtype=torch.float32)
+    d_hidden, d_weight = torch.empty_like(hidden), torch.empty_like(weight)
+    with named("head_backward", 6 * rows * weight.numel()):
+        loops.fledge_head_backward(
+            int(hidden.dtype == torch.bfloat16), byref(call), byref(_Slopes(*[x.data_ptr() for x in columns])),
+            *[x.data_ptr() for x in (packs, slopes, turned, sums, d_hidden, d_weight)],
+        )  # fmt: skip
+    return d_hidden, d_weight
+
+
+def _error() -> float:
+    """Of small log-probabilities and entropies and their gradients, in every type, against the formula: the worst."""
+    generator, errors = torch.Generator().manual_seed(0), []
+    make = lambda *shape: torch.randn(*shape, generator=generator, dtype=torch.float32)  # noqa: E731
+    targets = torch.arange(70) * 8
+    ups = make(2, 70)
+    for dtype in DTYPES:
+        if not _computes(dtype):
+            continue
+        hidden, weight = make(70, 32).to(dtype), (make(600, 32) / 6).to(dtype)
+        exact = [x.float().requires_grad_() for x in (hidden, weight)]
+        with torch.enable_grad():
+            full = (exact[0] @ exact[1].T).log_softmax(-1)
+            logp, entropy = full[torch.arange(70), targets], -(full.exp() * full).sum(-1)
+            wanted = torch.autograd.grad([logp, entropy], exact, list(ups))
+        lse, *found = forward(hidden, weight, targets, 1.0, with_entropy=True)
+        chance = found[0].exp()
+        own = ups[0] * (1 - chance) - ups[1] * chance * (found[0] + found[1])
+        gradients = backward(hidden, weight, targets, 1.0, lse, -ups[0], own, found[1], -ups[1])
+        pairs = zip((*found, *gradients), (logp, entropy, *wanted), strict=True)
+        errors += [float((a.float() - b.detach()).norm() / b.detach().norm()) for a, b in pairs]
+    return max(errors)
