@@ -62,6 +62,25 @@ class _Gate(torch.autograd.Function):
         return passes.gate_backward(g, *ctx.saved_tensors)
 
 
+class _Tied(torch.autograd.Function):
+    """tokens (N,), weight (V, h) -> its rows (N, h), and the weight for the head. The rows' gradients are added to
+    what the head made: where the vocabulary is large, one more (V, h) of zeros and a sum are most of this work."""
+
+    @staticmethod
+    def forward(ctx: Any, tokens: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
+        ctx.save_for_backward(tokens)
+        return F.embedding(tokens, weight), weight.view_as(weight)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, g_rows: Tensor, g_weight: Tensor) -> tuple[None, Tensor]:
+        (tokens,) = ctx.saved_tensors
+        ids, place = tokens.unique(return_inverse=True)
+        sums = torch.ops.aten.embedding_dense_backward(g_rows.float(), place, len(ids), -1, False)
+        g_weight[ids] = (g_weight[ids] + sums).to(g_weight.dtype)
+        return None, g_weight
+
+
 class RMSNorm(nn.Module):
     """(N, h) -> (N, h): normalised in float32, cast back, then scaled; the order matters for bf16 parity."""
 
@@ -163,8 +182,7 @@ class Trunk(nn.Module):
         self.norm = RMSNorm(config.hidden_size, config.rms_norm_eps)
         self.recompute = False  # keep only what goes into a block, and run it again in the backward pass
 
-    def forward(self, tokens: Tensor, attend: Attend) -> Tensor:
-        x = self.embed_tokens(tokens)
+    def forward(self, x: Tensor, attend: Attend) -> Tensor:
         for index, block in enumerate(self.layers):
             if self.recompute and torch.is_grad_enabled():
                 x = checkpoint(block, x, index, attend, use_reentrant=False, preserve_rng_state=False)
@@ -189,8 +207,13 @@ class Decoder(nn.Module):
             self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
 
     def forward(self, tokens: Tensor, attend: Attend, head: Head | None = None) -> Tensor:
-        hidden: Tensor = self.model(tokens, attend)
-        return hidden if head is None else head(hidden, self.output_weight)
+        embedding = self.model.embed_tokens
+        if self.config.tie_word_embeddings and head is not None:
+            rows, weight = _Tied.apply(tokens, embedding.weight)
+        else:
+            rows, weight = embedding(tokens), self.output_weight
+        hidden: Tensor = self.model(rows, attend)
+        return hidden if head is None else head(hidden, weight)
 
     @property
     def output_weight(self) -> Tensor:

@@ -48,11 +48,12 @@ def weighted_nll(hidden: Tensor, weight: Tensor, targets: Tensor, token_weight: 
 
     ``token_weight`` (M,) float32 must not depend on parameters. In inference (no gradient asked for) use `token_logp`.
     """
-    if len(weight) > SMALL or HeadLoops.serve(hidden, weight):
+    if len(weight) > SMALL:
         logp, _ = token_logp(hidden, weight, targets, with_entropy=False)
         return -(logp * token_weight).sum(), logp.detach()
     rows = len(targets)
-    hidden, targets, token_weight = _fill(hidden, targets, token_weight)
+    if not HeadLoops.serve(hidden, weight):
+        hidden, targets, token_weight = _fill(hidden, targets, token_weight)
     total, logp = _WeightedNll.apply(hidden, weight, targets, token_weight)
     return total, logp[:rows]
 
@@ -142,26 +143,14 @@ def _blocks(targets: Tensor, vocabulary: int) -> Iterator[tuple[slice, Tensor]]:
 
 
 class _WeightedNll(torch.autograd.Function):
-    """Chunks of rows, each for the whole vocabulary."""
+    """Makes its gradients in the forward pass."""
 
     @staticmethod
     def forward(
         ctx: Any, hidden: Tensor, weight: Tensor, targets: Tensor, token_weight: Tensor
     ) -> tuple[Tensor, Tensor]:
-        rows, step = len(targets), max(1, CHUNK_LOGITS // len(weight))
-        logp = hidden.new_empty(rows, dtype=torch.float32)
-        d_hidden = torch.empty_like(hidden)
-        d_weight = torch.zeros(weight.shape, dtype=torch.float32, device=weight.device)
-        for a in range(0, rows, step):
-            part = slice(a, a + step)
-            logits = F.linear(hidden[part], weight)
-            lse = passes.normalisers(logits, 1.0)
-            logp[part] = logits.gather(1, targets[part, None])[:, 0].float() - lse
-            g = passes.shares(logits, 1.0, lse, token_weight[part])
-            own = (logp[part].exp() - 1) * token_weight[part]
-            g.scatter_(1, targets[part, None], own[:, None].to(g.dtype))
-            torch.mm(g, weight, out=d_hidden[part])
-            d_weight += g.T @ hidden[part]
+        way = head_loops.nll if HeadLoops.serve(hidden, weight) else _nll
+        logp, d_hidden, d_weight = way(hidden, weight, targets, token_weight)
         ctx.save_for_backward(d_hidden, d_weight)
         ctx.dtype = weight.dtype
         ctx.mark_non_differentiable(logp)
@@ -172,3 +161,22 @@ class _WeightedNll(torch.autograd.Function):
     def backward(ctx: Any, g: Tensor, _: Tensor) -> tuple[Tensor, Tensor, None, None]:
         d_hidden, d_weight = ctx.saved_tensors
         return d_hidden * g.to(d_hidden.dtype), (d_weight * g).to(ctx.dtype), None, None
+
+
+def _nll(hidden: Tensor, weight: Tensor, targets: Tensor, token_weight: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Chunks of rows -> log-probabilities (M,), and of -sum of them * token_weight the gradients of hidden (M, h), in
+    its type, and of weight (V, h) in float32."""
+    rows, step = len(targets), max(1, CHUNK_LOGITS // len(weight))
+    logp, d_hidden = hidden.new_empty(rows, dtype=torch.float32), torch.empty_like(hidden)
+    d_weight = torch.zeros(weight.shape, dtype=torch.float32, device=weight.device)
+    for a in range(0, rows, step):
+        part = slice(a, a + step)
+        logits = F.linear(hidden[part], weight)
+        lse = passes.normalisers(logits, 1.0)
+        logp[part] = logits.gather(1, targets[part, None])[:, 0].float() - lse
+        g = passes.shares(logits, 1.0, lse, token_weight[part])
+        own = (logp[part].exp() - 1) * token_weight[part]
+        g.scatter_(1, targets[part, None], own[:, None].to(g.dtype))
+        torch.mm(g, weight, out=d_hidden[part])
+        d_weight += g.T @ hidden[part]
+    return logp, d_hidden, d_weight

@@ -224,6 +224,138 @@ void backward(const Call& c, const Slopes& s, X* packs, X* slopes, X* turned, fl
     }
 }
 
+// With weights known beforehand and a small vocabulary: a few hundred rows at a time, whose exponentials are kept until
+// their sums are known, so that the logits are made once.
+constexpr int64_t KEPT = 1 << 22;  // exponentials at a time
+
+inline int64_t parts(const Call& c) { return (c.vocabulary + PART - 1) / PART; }
+inline int64_t spans(const Call& c) { return (c.vocabulary + SPAN - 1) / SPAN; }
+inline int64_t tiles_kept(const Call& c) {
+    const int64_t most = std::max(GROUP, KEPT / c.vocabulary / T / GROUP * GROUP);
+    return std::min(most, (c.tiles() + GROUP - 1) / GROUP * GROUP);
+}
+
+struct Kept {  // of a tile and a part of the vocabulary: the greatest z / ln 2 of each row, and the sum of 2^(. - it)
+    float top[T], total[T];
+};
+
+// Exponentials of a tile and a part, transposed, in rows of ACROSS; the target's z into ``own``.
+template <class X>
+void keep(const Call& c, int64_t tile, int64_t part, const X* rows_across, X* to, Kept& kept, float* own, float* z) {
+    const int64_t first = part * PART, count = std::min(PART, c.vocabulary - first);
+    const __m512 scale = _mm512_set1_ps(LOG2E);
+    logits(c, first, count, rows_across, z);
+    for (int64_t b = 0; b < T; b += W) {
+        __m512 top = load(z + b), total = _mm512_setzero_ps();
+        for (int64_t v = 1; v < count; v++) top = _mm512_max_ps(top, load(z + v * T + b));
+        top = _mm512_mul_ps(top, scale);
+        for (int64_t v = 0; v < count; v++) {
+            const __m512 p = power<float>(_mm512_fmsub_ps(load(z + v * T + b), scale, top));
+            total = _mm512_add_ps(total, p);
+            store(to + v * ACROSS + b, p);
+        }
+        store(kept.top + b, top);
+        store(kept.total + b, total);
+    }
+    owners(c, tile, first, count, [&](int64_t j, int64_t v) { own[tile * T + j] = z[v * T + j]; });
+}
+
+// A tile's sums -> log-probabilities from z, and of each part what turns its exponentials into weighted shares.
+inline void settle(const Call& c, int64_t tile, const float* weight, Kept* kept, float* logp) {
+    const int64_t n = parts(c);
+    alignas(64) float lse[W];
+    for (int64_t b = 0; b < T; b += W) {
+        __m512 most = load(kept[0].top + b), total = _mm512_setzero_ps();
+        for (int64_t p = 1; p < n; p++) most = _mm512_max_ps(most, load(kept[p].top + b));
+        for (int64_t p = 0; p < n; p++)
+            total = _mm512_fmadd_ps(load(kept[p].total + b), power<float>(_mm512_sub_ps(load(kept[p].top + b), most)), total);
+        store(lse, total);
+        for (int64_t j = 0; j < W; j++) lse[j] = std::log2(lse[j]);
+        const __m512 all = _mm512_add_ps(most, load(lse)), on = load(weight + tile * T + b);
+        for (int64_t p = 0; p < n; p++)
+            store(kept[p].total + b, _mm512_mul_ps(power<float>(_mm512_sub_ps(load(kept[p].top + b), all)), on));
+        const __mmask16 real = lanes(c.real(tile) - b);
+        float* to = logp + tile * T + b;
+        store(to, _mm512_fnmadd_ps(all, _mm512_set1_ps(1 / LOG2E), load(to, real)), real);
+    }
+}
+
+// A tile's exponentials of a span -> weight * (softmax - 1 at the target), and zeros beyond the vocabulary.
+template <class X>
+void weigh(const Call& c, int64_t tile, int64_t begin, const float* weight, const Kept* kept, const float* logp, X* to) {
+    const int64_t real = std::min(SPAN, c.vocabulary - begin);
+    for (int64_t first = 0; first < real; first += PART)
+        for (int64_t b = 0; b < T; b += W) {
+            const __m512 factor = load(kept[(begin + first) / PART].total + b);
+            X* x = to + first * ACROSS + b;
+            for (int64_t v = 0, count = std::min(PART, real - first); v < count; v++, x += ACROSS)
+                store(x, _mm512_mul_ps(load(x), factor));
+        }
+    owners(c, tile, begin, real, [&](int64_t j, int64_t v) {
+        const int64_t i = tile * T + j;
+        store(to + v * ACROSS + j, _mm512_set1_ps((std::exp(logp[i]) - 1) * weight[i]), 1);
+    });
+    for (int64_t v = real; v < SPAN; v++) std::memset(to + v * ACROSS, 0, T * sizeof(X));
+}
+
+template <class X>
+void nll(const Call& c, const float* weight, X* packs, X* slopes, X* turned, Kept* kept, float* sums, float* logp,
+         X* d_hidden, float* d_weight) {
+    const int64_t n = c.tiles(), h = c.size, every = tiles_kept(c), count = parts(c), rows = spans(c) * SPAN;
+    X* rows_along = packs + n * T * h;
+#pragma omp parallel num_threads(c.threads)
+    {
+        std::vector<float> z(PART * T);
+        std::vector<X> room(std::max(SPAN * T, T * h));
+#pragma omp for schedule(static) nowait
+        for (int64_t t = 0; t < n; t++) {
+            const X* from = (const X*)c.hidden + t * T * h;
+            across(from, h, c.real(t), h, packs + t * T * h);
+            along(from, h, c.real(t), h, rows_along + t * T * h);
+        }
+#pragma omp for schedule(static)
+        for (int64_t u = 0; u < rows / T; u++) {
+            const int64_t begin = u * T / SPAN * SPAN, real = std::min(SPAN, c.vocabulary - begin);
+            turn_weight(c, begin, real, u % (SPAN / T), turned + begin / SPAN * h * ALONG, room.data());
+        }
+        for (int64_t begin = 0; begin < n; begin += every) {
+            const int64_t here = std::min(every, n - begin);
+            auto slopes_of = [&](int64_t t) { return slopes + t / GROUP * rows * ACROSS + t % GROUP * T; };
+#pragma omp for schedule(dynamic, 4)
+            for (int64_t u = 0; u < here * count; u++) {  // a part of the weight serves many tiles
+                const int64_t p = u / here, t = u % here;
+                keep(c, begin + t, p, packs + (begin + t) * T * h, slopes_of(t) + p * PART * ACROSS, kept[t * count + p],
+                     logp, z.data());
+            }
+#pragma omp for schedule(static)
+            for (int64_t t = 0; t < here; t++) {
+                settle(c, begin + t, weight, kept + t * count, logp);
+                for (int64_t first = 0; first < rows; first += SPAN) {
+                    X *from = slopes_of(t) + first * ACROSS, *right = from;
+                    int64_t step = ACROSS;
+                    weigh(c, begin + t, first, weight, kept + t * count, logp, from);
+                    if constexpr (PAIRS<X>) {
+                        right = room.data(), step = T;
+                        for (int64_t v = 0; v < SPAN; v += 2)
+                            interleave(from + v * ACROSS, from + (v + 1) * ACROSS, room.data() + v * T);
+                    }
+                    c.product(h, T, SPAN, ALONG, step, T, first > 0, turned + first * ALONG / SPAN * h, right,
+                              sums + (begin + t) * h * T, PAIRS<X>);
+                }
+            }
+#pragma omp for schedule(static)
+            for (int64_t p = 0; p < rows / PART; p++)
+                for (int64_t t = 0; t < here; t += GROUP)
+                    c.product(PART, h, std::min(GROUP, here - t) * T, ACROSS, h, h, begin + t > 0,
+                              slopes_of(t) + p * PART * ACROSS, rows_along + (begin + t) * T * h, d_weight + p * PART * h,
+                              PAIRS<X>);
+        }
+#pragma omp for schedule(static)
+        for (int64_t t = 0; t < n; t++) turn_back(sums + t * h * T, c.real(t), h, d_hidden + t * T * h);
+        c.release(PAIRS<X>);
+    }
+}
+
 }  // namespace
 
 extern "C" {
@@ -243,6 +375,20 @@ void fledge_head_backward(int half, const Call* c, const Slopes* s, void* packs,
                           void* d_hidden, void* d_weight) {
     half ? backward(*c, *s, (bf16*)packs, (bf16*)slopes, (bf16*)turned, sums, (bf16*)d_hidden, (bf16*)d_weight)
          : backward(*c, *s, (float*)packs, (float*)slopes, (float*)turned, sums, (float*)d_hidden, (float*)d_weight);
+}
+
+int64_t fledge_head_nll_slopes(const Call* c) { return tiles_kept(*c) / GROUP * spans(*c) * SPAN * ACROSS; }
+int64_t fledge_head_nll_turned(const Call* c) { return spans(*c) * c->size * ALONG; }
+int64_t fledge_head_nll_kept(const Call* c) { return tiles_kept(*c) * parts(*c) * sizeof(Kept); }
+int64_t fledge_head_nll_rows(const Call* c) { return spans(*c) * SPAN; }
+
+// weight (n T,), zeros beyond M; packs: room for 2 n T h, slopes and turned: for so many X, kept: bytes, sums: n h T
+// -> logp (M,), of -sum of logp * weight the gradients d_hidden (M, h) and d_weight (`fledge_head_nll_rows`, h) float
+void fledge_head_nll(int half, const Call* c, const float* weight, void* packs, void* slopes, void* turned, void* kept,
+                     float* sums, float* logp, void* d_hidden, float* d_weight) {
+    half ? nll(*c, weight, (bf16*)packs, (bf16*)slopes, (bf16*)turned, (Kept*)kept, sums, logp, (bf16*)d_hidden, d_weight)
+         : nll(*c, weight, (float*)packs, (float*)slopes, (float*)turned, (Kept*)kept, sums, logp, (float*)d_hidden,
+               d_weight);
 }
 
 }

@@ -40,7 +40,9 @@ class _Slopes(Structure):
 _ARGUMENTS = {
     "fledge_head": (c_int, POINTER(_Call), *[c_void_p] * 5),
     "fledge_head_backward": (c_int, POINTER(_Call), POINTER(_Slopes), *[c_void_p] * 6),
+    "fledge_head_nll": (c_int, POINTER(_Call), *[c_void_p] * 9),
 }
+_SIZES = ("sums", "slopes", "turned", "nll_slopes", "nll_turned", "nll_kept", "nll_rows")
 
 
 class HeadLoops:
@@ -85,7 +87,7 @@ def _library() -> ctypes.CDLL:
     for function, arguments in _ARGUMENTS.items():
         getattr(loaded, function).argtypes = arguments
         getattr(loaded, function).restype = None
-    for size in ("sums", "slopes", "turned"):
+    for size in _SIZES:
         function = getattr(loaded, f"fledge_head_{size}")
         function.argtypes, function.restype = (POINTER(_Call),), c_int64
     return loaded
@@ -148,6 +150,26 @@ def backward(
     return d_hidden, d_weight
 
 
+def nll(hidden: Tensor, weight: Tensor, targets: Tensor, token_weight: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """-> log-probabilities (M,), and of -sum of them * token_weight (M,) the gradients of hidden (M, h), in its type,
+    and of weight (V, h) in float32. Three products: for vocabularies of which a few hundred rows can be kept."""
+    call, loops = _call(hidden, weight, targets, 1.0, with_entropy=False), _library()
+    (rows, size), room = hidden.shape, -(-len(hidden) // TILE) * TILE
+    weights = torch.nn.functional.pad(token_weight, (0, room - rows))
+    sizes = (2 * room * size, loops.fledge_head_nll_slopes(byref(call)), loops.fledge_head_nll_turned(byref(call)))
+    packs, slopes, turned = (hidden.new_empty(n) for n in sizes)
+    kept = hidden.new_empty(loops.fledge_head_nll_kept(byref(call)), dtype=torch.uint8)
+    sums, logp = hidden.new_empty(room * size, dtype=torch.float32), hidden.new_zeros(rows, dtype=torch.float32)
+    d_hidden = torch.empty_like(hidden)
+    d_weight = hidden.new_empty(loops.fledge_head_nll_rows(byref(call)), size, dtype=torch.float32)
+    with named("head", 6 * rows * weight.numel()):
+        loops.fledge_head_nll(
+            int(hidden.dtype == torch.bfloat16), byref(call),
+            *[x.data_ptr() for x in (weights, packs, slopes, turned, kept, sums, logp, d_hidden, d_weight)],
+        )  # fmt: skip
+    return logp, d_hidden, d_weight[: len(weight)]
+
+
 def _error() -> float:
     """Of small log-probabilities and entropies and their gradients, in every type, against the formula: the worst."""
     generator, errors = torch.Generator().manual_seed(0), []
@@ -162,11 +184,13 @@ def _error() -> float:
         with torch.enable_grad():
             full = (exact[0] @ exact[1].T).log_softmax(-1)
             logp, entropy = full[torch.arange(70), targets], -(full.exp() * full).sum(-1)
-            wanted = torch.autograd.grad([logp, entropy], exact, list(ups))
+            wanted = torch.autograd.grad([logp, entropy], exact, list(ups), retain_graph=True)
+            alone = torch.autograd.grad(logp, exact, ups[0])
         lse, *found = forward(hidden, weight, targets, 1.0, with_entropy=True)
         chance = found[0].exp()
         own = ups[0] * (1 - chance) - ups[1] * chance * (found[0] + found[1])
         gradients = backward(hidden, weight, targets, 1.0, lse, -ups[0], own, found[1], -ups[1])
-        pairs = zip((*found, *gradients), (logp, entropy, *wanted), strict=True)
+        whole = nll(hidden, weight, targets, -ups[0])
+        pairs = zip((*found, *gradients, *whole), (logp, entropy, *wanted, logp, *alone), strict=True)
         errors += [float((a.float() - b.detach()).norm() / b.detach().norm()) for a, b in pairs]
     return max(errors)

@@ -7,11 +7,10 @@ mixed precision of the sharding replaces it.
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from fledge.model.attention import PackedAttention
 from fledge.model.decoder import Decoder
@@ -36,10 +35,14 @@ class Trainee:
         self.decoder = decoder.float().to(self.mesh.device)
         self.rotary = Rotary(decoder.config.head_dim, decoder.config.rope_theta)
         self.copy: Decoder | None = None
+        # of float32 gradients, between steps too: given back, it would be cut up, and another needed beside it
+        self._room: dict[nn.Parameter, Tensor] = {}
         if self.mesh.sharded:
             shard(self.decoder, self.mesh, dtype)
         elif dtype != torch.float32:
-            self.copy = copy.deepcopy(self.decoder).to(dtype)
+            with torch.device("meta"):  # no second set of float32 weights, not even for a moment
+                blank = Decoder(decoder.config)
+            self.copy = blank.to(dtype).to_empty(device=self.mesh.device)
         self.compute.model.recompute = recompute
         self.optimizers = make_optimizers(self.decoder, optimizer, self.mesh.sharded)
         self.refresh()
@@ -87,7 +90,9 @@ class Trainee:
             if other.grad is None:
                 continue
             if parameter.grad is None:
-                parameter.grad = other.grad.float()
+                if parameter not in self._room:
+                    self._room[parameter] = torch.empty_like(parameter)
+                parameter.grad = self._room[parameter].copy_(other.grad)
             else:
                 parameter.grad += other.grad
             other.grad = None
