@@ -177,7 +177,9 @@ class Block(nn.Module):
 class Trunk(nn.Module):
     def __init__(self, config: DecoderConfig) -> None:
         super().__init__()
-        self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size)
+        # given its weight, it does not draw one: on the meta device that would import torch's compiler, for a second
+        shape = config.vocab_size, config.hidden_size
+        self.embed_tokens = nn.Embedding(shape[0], shape[1], _weight=torch.empty(shape))
         self.layers = nn.ModuleList(Block(config) for _ in range(config.num_hidden_layers))
         self.norm = RMSNorm(config.hidden_size, config.rms_norm_eps)
         self.recompute = False  # keep only what goes into a block, and run it again in the backward pass

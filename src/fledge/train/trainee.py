@@ -41,8 +41,10 @@ class Trainee:
             shard(self.decoder, self.mesh, dtype)
         elif dtype != torch.float32:
             with torch.device("meta"):  # no second set of float32 weights, not even for a moment
-                blank = Decoder(decoder.config)
-            self.copy = blank.to(dtype).to_empty(device=self.mesh.device)
+                self.copy = Decoder(decoder.config)
+            rooms = {name: torch.empty_like(p, dtype=dtype) for name, p in self.decoder.named_parameters()}
+            self.copy.load_state_dict(rooms, assign=True)
+            self.copy.requires_grad_(True)
         self.compute.model.recompute = recompute
         self.optimizers = make_optimizers(self.decoder, optimizer, self.mesh.sharded)
         self.refresh()
