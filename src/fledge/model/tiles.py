@@ -127,9 +127,14 @@ def _bits(spans: list[_Span], query: npt.NDArray[np.int64], key: npt.NDArray[np.
 
 def _transposed(bits: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
     """(M, 64) words of 64 bits -> the same, rows and bits exchanged."""
-    single = np.unpackbits(bits.astype("<u8").view(np.uint8).reshape(-1, TILE, 8), axis=2, bitorder="little")
-    packed = np.packbits(single.transpose(0, 2, 1), axis=2, bitorder="little")
-    return np.ascontiguousarray(packed).view("<u8")[..., 0].astype(np.uint64)
+    words = bits.copy()
+    for j in (32, 16, 8, 4, 2, 1):  # blocks of j by j change places with those on the other side of the diagonal
+        low = np.uint64(sum(1 << n for n in range(TILE) if not n & j))
+        upper, lower = np.moveaxis(words.reshape(-1, TILE // (2 * j), 2, j), 2, 0)
+        other = ((upper >> np.uint64(j)) ^ lower) & low
+        lower ^= other
+        upper ^= other << np.uint64(j)
+    return words
 
 
 def _meetings(
