@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from fledge.core.errors import FledgeError
 from fledge.table import STAGES
@@ -253,6 +254,59 @@ def doctor() -> None:
     look()
 
 
+class _Corpus(TyperGroup):
+    """What is no question to a corpus is a corpus to be made."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        if args and args[0] not in self.commands and args[0] != "--help":
+            args = ["make", *args]
+        return super().parse_args(ctx, args)
+
+
+corpus = typer.Typer(
+    cls=_Corpus,
+    no_args_is_help=True,
+    rich_markup_mode="markdown",
+    help=f"{STAGES['corpus'].summary}\n\nExamples:\n\n    fledge corpus pages/ notes.jsonl --out my-corpus\n\n"
+    "    fledge corpus corpus.yaml duplicates.jaccard=0.7 --out my-corpus\n\n    fledge corpus why my-corpus 3f2a",
+)
+app.add_typer(corpus, name="corpus", rich_help_panel="Stages, one at a time")
+
+
+@corpus.command("make")
+def make_corpus(
+    words: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[INPUT | CONFIG | KEY=VALUE]...",
+            help="Files, folders, globs, python:stdlib; a YAML file of the stage; values to set.",
+        ),
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder of the artefact (required).")] = None,
+    dry_run: DryRun = False,
+    redo: Annotated[bool, typer.Option("--redo", help="Make it again where a finished one exists.")] = False,
+    keys: Annotated[bool, typer.Option("--keys", help="Print every key with its type, default and meaning.")] = False,
+) -> None:
+    """Pages in, clean documents and a ledger of all that was left out. `make` may be left out.
+
+    The last line on standard output is JSON: how many were read, kept, dropped, and could not be read.
+    """
+    from fledge.commands.corpus import make
+
+    make(words or [], out, dry_run, redo, keys)
+
+
+@corpus.command("why")
+def why_of_corpus(
+    folder: Annotated[Path, typer.Argument(metavar="CORPUS", help="Folder of a corpus.")],
+    document: Annotated[str, typer.Argument(metavar="ID", help="A document's id, or how it begins.")],
+) -> None:
+    """What became of a document, by which rule and value, and where it came from."""
+    from fledge.commands.corpus import why
+
+    why(folder, document)
+
+
 def _add_stage(stage: str, summary: str) -> None:
     def command(
         config: Annotated[
@@ -281,7 +335,7 @@ def _add_stage(stage: str, summary: str) -> None:
 
 
 for _stage, _type in STAGES.items():
-    if _stage != "evaluate":  # has its own door, above
+    if _stage not in ("evaluate", "corpus"):  # have doors of their own, above
         _add_stage(_stage, _type.summary)
 
 

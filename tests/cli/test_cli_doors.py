@@ -147,7 +147,8 @@ def test_doctor() -> None:
     from fledge.core.machine import SWITCHES
 
     shown = fledge("doctor", COLUMNS="400").stdout
-    for fact in ("memory", "gpu", "training type", "sandbox", "GFLOP/s", "GB/s", "torch", "set_switches()"):
+    facts = ("memory", "gpu", "training type", "compiled loops", "sandbox", "GFLOP/s", "GB/s", "torch")
+    for fact in (*facts, "set_switches()"):
         assert fact in shown
     for switch in SWITCHES:
         assert switch.name in shown

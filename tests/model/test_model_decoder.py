@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
-from model_cases import config, decoder, logits
+from model_cases import attend, config, decoder, logits
 
 from fledge.model.config import DecoderConfig
 from fledge.model.decoder import FeedForward, RMSNorm
@@ -105,6 +105,26 @@ def test_causality() -> None:
     after = logits(model, tokens, Layout.of([20]))
     torch.testing.assert_close(after[:7], before[:7], atol=1e-6, rtol=0)
     assert ((after[7:] - before[7:]).abs().amax(-1) > 1e-3).all()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_tied_embeddings_have_the_gradient_of_both_uses(dtype: torch.dtype) -> None:
+    """Handed to a head, their gradient is put together in one place; it is what autograd adds up by itself."""
+    model, layout = decoder(config()).to(dtype), Layout.of([9, 30])
+    tokens = torch.randint(0, 20, (39,), generator=torch.Generator().manual_seed(2))  # many of them twice
+    found = []
+    for given in (True, False):
+        model.zero_grad()
+        if given:
+            out = model(tokens, attend(layout, config(), dtype), lambda hidden, weight: hidden @ weight.T)
+        else:
+            out = model(tokens, attend(layout, config(), dtype)) @ model.output_weight.T
+        out.float().square().sum().backward()
+        found.append([p.grad.clone() for p in model.parameters() if p.grad is not None])
+    assert len(found[0]) == len(found[1]) == len(list(model.parameters()))
+    for ours, plain in zip(*found, strict=True):
+        error = float((ours.double() - plain.double()).norm() / plain.double().norm())
+        assert error < (1e-6 if dtype == torch.float32 else 1e-2)
 
 
 def test_the_same_seed_makes_the_same_weights() -> None:

@@ -12,7 +12,7 @@ from fledge.core.native import small_products
 from fledge.model import head, head_loops
 from fledge.model.head_loops import HeadLoops, use_head_loops
 
-SIZE, VOCABULARY = 32, 700  # the loops' parts are of 128, 512 and 2,048 entries
+SIZE, VOCABULARY = 96, 700  # the loops' parts are of 128, 512 and 2,048 entries
 ROWS = [11, 43, 300]  # tiles of 64 rows, groups of four; 43 are filled up to 44 in torch's bf16 (core/shapes.py)
 
 
@@ -30,7 +30,7 @@ def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iter
 def problem(rows: int = 11, vocabulary: int = VOCABULARY, dtype: torch.dtype = torch.float32) -> list[torch.Tensor]:
     generator = torch.Generator().manual_seed(rows)
     hidden = torch.randn(rows, SIZE, generator=generator).to(dtype).requires_grad_()
-    weight = (torch.randn(vocabulary, SIZE, generator=generator) / 3).to(dtype).requires_grad_()
+    weight = (torch.randn(vocabulary, SIZE, generator=generator) / 5).to(dtype).requires_grad_()
     targets = torch.randint(0, vocabulary, (rows,), generator=generator)
     targets[:2] = torch.tensor([0, vocabulary - 1])
     return [hidden, weight, targets, *torch.randn(2, rows, generator=generator)]
@@ -44,7 +44,7 @@ def literal(
 
 
 @pytest.mark.parametrize("rows", ROWS)
-@pytest.mark.parametrize("vocabulary", [31, VOCABULARY, 2100])
+@pytest.mark.parametrize("vocabulary", [31, 129, VOCABULARY, 2100])
 @pytest.mark.parametrize("temperature", [1.0, 0.7])
 def test_logp_and_entropy(way: str, temperature: float, vocabulary: int, rows: int) -> None:
     hidden, weight, targets, a, b = problem(rows, vocabulary)
@@ -75,6 +75,11 @@ def test_bf16_is_as_close_as_its_rounding(way: str, rows: int) -> None:
     expected = torch.autograd.grad((want * a).sum() + (want_entropy * b).sum(), exact)
     for x, y in zip(got, expected, strict=True):
         assert float((x - y).norm() / y.norm()) < 0.01
+    loss, logp = head.weighted_nll(hidden, weight, targets, a)
+    assert float((logp - want).detach().abs().max()) < (1e-4 if way == "loops" else 0.05)
+    expected = torch.autograd.grad(-(literal(exact[0], exact[1], targets, 1.0)[0] * a).sum(), exact)
+    for x, y in zip(torch.autograd.grad(loss, (hidden, weight)), expected, strict=True):
+        assert float((x - y).norm() / y.norm()) < 0.01
 
 
 @pytest.mark.parametrize("small", [True, False])
@@ -90,6 +95,27 @@ def test_weighted_nll(way: str, rows: int, small: bool, monkeypatch: pytest.Monk
     got = torch.autograd.grad(2 * loss, (hidden, weight))
     for x, y in zip(got, torch.autograd.grad(-2 * (want * a).sum(), (hidden, weight)), strict=True):
         assert float((x - y).norm() / y.norm()) < 5e-6
+
+
+def test_likelihood_of_several_groups_of_rows(way: str) -> None:
+    """With 20,000 entries the loops keep the exponentials of 256 rows at a time, and torch those of 4."""
+    hidden, weight, targets, a, _ = problem(300, 20_000)
+    loss, logp = head.weighted_nll(hidden, weight, targets, a)
+    want = literal(hidden, weight, targets, 1.0)[0]
+    torch.testing.assert_close(logp.double(), want, rtol=1e-5, atol=1e-5)
+    expected = torch.autograd.grad(-(want * a).sum(), (hidden, weight))
+    for x, y in zip(torch.autograd.grad(loss, (hidden, weight)), expected, strict=True):
+        assert float((x - y).norm() / y.norm()) < 5e-6
+
+
+@pytest.mark.parametrize("target", [-1, VOCABULARY])
+def test_a_target_that_is_no_entry_is_refused(way: str, target: int) -> None:
+    hidden, weight, targets, a, _ = problem()
+    targets[4] = target
+    for use in (lambda: head.token_logp(hidden, weight, targets),
+                lambda: head.weighted_nll(hidden, weight, targets, a)):  # fmt: skip
+        with pytest.raises((IndexError, RuntimeError), match=r"targets from|out of bounds"):
+            use()
 
 
 def test_nothing_to_score(way: str) -> None:
@@ -153,6 +179,7 @@ def test_gradient_of_a_sure_answer_in_bf16(way: str) -> None:
 @pytest.mark.parametrize("dtype", head_loops.DTYPES)
 def test_any_number_of_threads_gives_the_same_bytes(dtype: torch.dtype) -> None:
     if why := use_head_loops(True, dtype):
+        assert not small_products(), why
         pytest.skip(f"the head's loops are not to be had here: {why}")
     use_head_loops(False)
     hidden, weight, targets, a, b = (x.detach() for x in problem(300, dtype=dtype))
@@ -176,3 +203,15 @@ def test_what_is_not_finite_is_not_hidden(way: str, what: float) -> None:
     logp, _ = head.token_logp(hidden, weight, targets, with_entropy=False)
     assert not torch.isfinite(logp[3])
     assert torch.isfinite(logp[[2, 4, 69]]).all()
+
+
+def test_without_small_products_torch_computes_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.backends.mkldnn, "enabled", False)
+    head_loops.missing.cache_clear()
+    try:
+        assert "AVX-512" in use_head_loops(True)
+        hidden, weight, *_ = problem()
+        assert not HeadLoops.serve(hidden, weight)
+    finally:
+        head_loops.missing.cache_clear()
+        use_head_loops(False)

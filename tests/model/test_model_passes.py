@@ -83,12 +83,12 @@ def test_a_row_does_not_depend_on_the_rows_beside_it() -> None:
 def test_without_a_compiler_they_run_as_they_stand(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shutil, "which", lambda name: None)
     monkeypatch.setattr(passes.torch.cuda, "is_available", lambda: False)
-    passes._missing.cache_clear()
+    passes.missing.cache_clear()
     try:
         assert "C++ compiler" in passes.compile_passes(True)
         assert not passes.OnePass.compiled
     finally:
-        passes._missing.cache_clear()
+        passes.missing.cache_clear()
 
 
 def test_formulas() -> None:

@@ -133,25 +133,25 @@ def test_without_a_compiler_other_paths_are_taken(monkeypatch: pytest.MonkeyPatc
         pytest.skip("this processor, or this torch, has no small products")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.setattr(shutil, "which", lambda name: None)
-    for cached in (tiles._missing, tiles._library):
+    for cached in (tiles.missing, tiles._library):
         cached.cache_clear()
     try:
         assert "no C++ compiler" in use_tiles(True)
         assert make_plan(Layout.of([5])).tiles is None
     finally:
-        for cached in (tiles._missing, tiles._library):
+        for cached in (tiles.missing, tiles._library):
             cached.cache_clear()
         use_tiles(False)
 
 
 def test_without_small_products_other_paths_are_taken(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.backends.mkldnn, "enabled", False)
-    tiles._missing.cache_clear()
+    tiles.missing.cache_clear()
     try:
         assert small_products() is None
         assert "AVX-512" in use_tiles(True)
     finally:
-        tiles._missing.cache_clear()
+        tiles.missing.cache_clear()
         use_tiles(False)
 
 

@@ -79,13 +79,13 @@ def test_one_kill(stage: str, small: Small, tmp_path: Path) -> None:
 @pytest.mark.long
 @pytest.mark.parametrize("stage", STAGES)
 def test_a_kill_of_compiled_training(stage: str, small: Small, tmp_path: Path) -> None:
-    """Passes, attention over tiles, decoding: what is compiled computes the same after a new start."""
+    """Passes, attention over tiles, the head, decoding: what is compiled computes the same after a new start."""
     if not cxx_compiler():
         pytest.skip("there is no C++ compiler")
     options = {"compile": "on", "dtype": "bfloat16" if bf16_instructions() else "float32"}
     finish(small, stage, tmp_path / "quiet", **options)
     metrics = json.loads((tmp_path / "quiet" / "manifest.json").read_text(encoding="utf-8"))["metrics"]
-    assert metrics["compiled"] == (["passes", "attention"] if small_products() else ["passes"])
+    assert metrics["compiled"] == (["passes", "attention", "head"] if small_products() else ["passes"])
     kill_after(small, stage, tmp_path / "killed", 3, **options)
     finish(small, stage, tmp_path / "killed", **options)
     assert weights(tmp_path / "killed") == weights(tmp_path / "quiet")

@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from fledge.core.machine import SWITCHES, copy_rate, machine, product_rate, set_switches
+from fledge.core.machine import SWITCHES, Machine, copy_rate, machine, product_rate, set_switches
 
 OPTIONAL = {
     "tensorboard": "metrics for TensorBoard",
@@ -31,7 +31,7 @@ def doctor() -> None:
     table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
     table.add_column(style="bold")
     table.add_column(overflow="fold")
-    for name, value in [*_machine_rows(), *_rates(facts.device), *_disk_rows(), *_sandbox_rows()]:
+    for name, value in [*_machine_rows(), *_rates(facts.device), *_loop_rows(facts), *_disk_rows(), *_sandbox_rows()]:
         table.add_row(name, value)
     table.add_row("fledge", _version("fledge"))
     table.add_row("torch", _version("torch"))
@@ -91,6 +91,24 @@ def _rates(device: str) -> list[tuple[str, str]]:
         for dtype in ("float32", "bfloat16")
     ]
     return [*rates, ("memory copy", f"{copy_rate():,.0f} GB/s measured{where}, read and write together")]
+
+
+def _loop_rows(facts: Machine) -> list[tuple[str, str]]:
+    """What ``compile`` would compile here; what has to be built for it is built now, once a machine."""
+    import torch
+
+    from fledge.generate import native
+    from fledge.model import head_loops, passes, tiles
+
+    dtype = getattr(torch, facts.dtype)
+    built = native.library() if facts.device == "cpu" else "the compiled step is for CPUs"
+    why = {
+        "passes": passes.missing(), "attention": tiles.missing(dtype), "head": head_loops.missing(dtype),
+        "decoding": built if isinstance(built, str) else "",
+    }  # fmt: skip
+    good = [name for name, reason in why.items() if not reason]
+    rest = [f"{name} not: {reason}" for name, reason in why.items() if reason]
+    return [("compiled loops", "; ".join([*([", ".join(good)] if good else []), *rest]) + f"  ({facts.dtype})")]
 
 
 def _disk_rows() -> list[tuple[str, str]]:

@@ -39,11 +39,11 @@ def read_config(stage: str, config: str | None, overrides: list[str]) -> Config:
             path = Path(config).expanduser()
     values: dict[str, Any] = {}
     if path is not None:
-        values = _made_with(stage, path) if path.is_dir() else read_yaml(path)
+        values = made_with(stage, path) if path.is_dir() else read_yaml(path)
     return stage_config(stage, with_overrides(values, overrides), str(path) if path else f"stage {stage}")
 
 
-def _made_with(stage: str, folder: Path) -> dict[str, Any]:
+def made_with(stage: str, folder: Path) -> dict[str, Any]:
     """The configuration that an artefact's manifest records."""
     manifest = read_manifest(folder)
     if manifest.get("stage") != stage:

@@ -8,6 +8,7 @@ import hashlib
 import os
 import subprocess
 import tempfile
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,6 +19,7 @@ from fledge.core.machine import cpu_flags, cxx_compiler
 if TYPE_CHECKING:
     import torch
 
+WRONG = 2e-2  # a relative error in bf16 is a tenth of it
 _SHARED = Path(__file__).with_name("lanes.h")
 _FLAGS = ("-O3", "-march=native", "-std=c++17", "-fPIC", "-shared", "-fopenmp")
 
@@ -65,6 +67,31 @@ class SmallProducts:
 
     def of(self, dtype: torch.dtype) -> int:
         return int(getattr(self, str(dtype).removeprefix("torch."), 0))
+
+
+def computes(dtype: torch.dtype) -> bool:
+    """Whether there are small products of this type here."""
+    products = small_products()
+    return products is not None and bool(products.of(dtype))
+
+
+def refusal(error: Callable[[], float], dtypes: Sequence[torch.dtype]) -> str:
+    """Why loops that need small products are not to be had here, in any of these types; empty where they are.
+    ``error``: of a small computation of theirs, relative; it builds them."""
+    import torch
+
+    if torch.cuda.is_available():
+        return "it is for CPUs"
+    if small_products() is None:
+        return "it needs a processor with AVX-512, and torch's small products"
+    names = [str(dtype).removeprefix("torch.") for dtype in dtypes]
+    if not any(computes(dtype) for dtype in dtypes):
+        return f"torch has no small products of {' or '.join(names)} here"
+    try:
+        found = error()
+    except ConfigError as problem:
+        return str(problem)
+    return f"it computes wrong values here (error {found:.1e})" if not found < WRONG else ""
 
 
 # at::native::cpublas::brgemm and brgemm_release, as g++ names them

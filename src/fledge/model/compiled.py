@@ -31,7 +31,8 @@ def compile_model(on: bool, dtype: torch.dtype | None = None) -> str:
 
 @contextmanager
 def loops(on: bool, dtype: torch.dtype) -> Iterator[None]:
-    """Attention and head as `compile_model` would have them, and as they were afterwards. Takes no time; passes do."""
+    """Attention and head as `compile_model` would have them, and as they were afterwards. Takes no time once they are
+    built; passes take some in every process."""
     before = Tiles.on, HeadLoops.on
     use_tiles(on, dtype)
     use_head_loops(on, dtype)

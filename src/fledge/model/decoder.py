@@ -64,7 +64,8 @@ class _Gate(torch.autograd.Function):
 
 class _Tied(torch.autograd.Function):
     """tokens (N,), weight (V, h) -> its rows (N, h), and the weight for the head. The rows' gradients are added to
-    what the head made: where the vocabulary is large, one more (V, h) of zeros and a sum are most of this work."""
+    what the head made: where the vocabulary is large, one more (V, h) of zeros and a sum are most of this work. Whoever
+    is handed that weight must give back a gradient that nothing else holds (head.py does)."""
 
     @staticmethod
     def forward(ctx: Any, tokens: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
@@ -197,7 +198,7 @@ class Trunk(nn.Module):
 class Decoder(nn.Module):
     """``decoder(tokens (N,), attend) -> hidden (N, h)``.
 
-    The head is applied elsewhere, in chunks (promise 5). Whoever needs it within the forward (a sharded module has
+    The head is applied elsewhere, in parts (promise 5). Whoever needs it within the forward (a sharded module has
     its whole weights only there) hands in ``head(hidden, output weight) -> result``, which is then returned.
     """
 

@@ -1,5 +1,5 @@
-// The output head on a CPU: logits live in the cache of a core and nowhere else. head_loops.py builds and calls this;
-// head.py has the same in torch.
+// The output head on a CPU: logits live in the cache of a core and nowhere else (`nll` keeps exponentials of some
+// hundred rows). head_loops.py builds and calls this; head.py has the same in torch.
 //
 // Shapes: M rows in n = ceil(M / T) tiles, h hidden, V vocabulary. X is float or bf16; products of X are summed in
 // float. Logits are made transposed, (vocabulary, rows): then the weight is the left side of their product as it lies,
@@ -11,7 +11,7 @@ namespace {
 
 constexpr int64_t PART = 128;      // of the vocabulary: logits of a product, with 64 rows 32 KiB
 constexpr int64_t SPAN = 512;      // of the vocabulary: what is made before it is multiplied with the weight and hidden
-constexpr int64_t GROUP = 4;       // tiles of rows whose products with the weight's gradient are one
+constexpr int64_t GROUP = 4;       // tiles of rows whose products for the weight's gradient are one
 // From a row to the next, of what products read many rows of: powers of two would share a few places of the cache.
 constexpr int64_t ACROSS = GROUP * T + 32, ALONG = SPAN + 32;
 constexpr int64_t SEGMENT = 2048;  // of the vocabulary: what a thread goes through with a tile, in the forward pass
@@ -116,11 +116,22 @@ struct Slopes {
     const float *lse, *on_share, *entropy, *on_entropy, *own;  // each (n T,), zeros beyond M; of entropy only where asked
 };
 
-inline void interleave(const bf16* low, const bf16* high, bf16* to) {  // two rows of T -> T words
-    for (int64_t b = 0; b < T; b += W) {
-        auto row = [&](const bf16* x) { return _mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i*)(x + b))); };
-        _mm512_storeu_si512((int32_t*)to + b, _mm512_or_si512(row(low), _mm512_slli_epi32(row(high), 16)));
-    }
+// A tile's gradient of a span, (SPAN, T) in rows of ACROSS, as a right side: float as it lies, bf16 with two
+// neighbouring rows interleaved, in ``room``.
+template <class X> struct Right {
+    const X* at;
+    int64_t step;
+};
+inline Right<float> right_side(const float* x, float*) { return {x, ACROSS}; }
+inline Right<bf16> right_side(const bf16* x, bf16* room) {
+    auto row = [](const bf16* from) { return _mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i*)from)); };
+    for (int64_t v = 0; v < SPAN; v += 2)
+        for (int64_t b = 0; b < T; b += W) {
+            const bf16* low = x + v * ACROSS + b;
+            const __m512i both = _mm512_or_si512(row(low), _mm512_slli_epi32(row(low + ACROSS), 16));
+            _mm512_storeu_si512((int32_t*)(room + v * T) + b, both);
+        }
+    return {room, T};
 }
 
 // Gradient of the logits of a tile and a span, transposed: (SPAN, T) in rows of ACROSS, those beyond the vocabulary 0.
@@ -145,15 +156,13 @@ void descend(const Call& c, const Slopes& s, int64_t tile, int64_t begin, int64_
             }
         }
     }
-    owners(c, tile, begin, real, [&](int64_t j, int64_t v) {
-        alignas(64) float one[W];
-        store(one, _mm512_set1_ps(s.own[at + j]));
-        store(to + v * ACROSS + j, load(one), 1);
-    });
+    owners(c, tile, begin, real,
+           [&](int64_t j, int64_t v) { store(to + v * ACROSS + j, _mm512_set1_ps(s.own[at + j]), 1); });
     for (int64_t v = real; v < SPAN; v++) std::memset(to + v * ACROSS, 0, T * sizeof(X));
 }
 
-// The span's part of the weight, transposed: (h, SPAN) in rows of ALONG, columns beyond the vocabulary 0. Words of ``along``, turned.
+// The span's part of the weight, transposed: (h, SPAN) in rows of ALONG, columns beyond the vocabulary 0. Words of
+// ``along``, turned.
 template <class X> void turn_weight(const Call& c, int64_t begin, int64_t real, int64_t part, X* to, X* room) {
     const int64_t h = c.size, words = T * sizeof(X) / 4, stride = ALONG * sizeof(X) / 4;
     const X* from = (const X*)c.weight + (begin + part * T) * h;
@@ -198,15 +207,10 @@ void backward(const Call& c, const Slopes& s, X* packs, X* slopes, X* turned, fl
             for (int64_t part = 0; part < SPAN / T; part++) turn_weight(c, begin, real, part, turned, room.data());
 #pragma omp for schedule(static)
             for (int64_t t = 0; t < n; t++) {
-                X *to = slopes + t / GROUP * SPAN * ACROSS + t % GROUP * T, *right = to;
-                int64_t step = ACROSS;
+                X* to = slopes + t / GROUP * SPAN * ACROSS + t % GROUP * T;
                 descend(c, s, t, begin, real, packs + t * T * h, to, z.data());
-                if constexpr (PAIRS<X>) {
-                    right = room.data(), step = T;
-                    for (int64_t v = 0; v < SPAN; v += 2)
-                        interleave(to + v * ACROSS, to + (v + 1) * ACROSS, right + v * T);
-                }
-                c.product(h, T, SPAN, ALONG, step, T, begin > 0, turned, right, sums + t * h * T, PAIRS<X>);
+                const Right<X> right = right_side(to, room.data());
+                c.product(h, T, SPAN, ALONG, right.step, T, begin > 0, turned, right.at, sums + t * h * T, PAIRS<X>);
             }
 #pragma omp for schedule(static)
             for (int64_t first = 0; first < (real + PART - 1) / PART * PART; first += PART) {
@@ -226,7 +230,7 @@ void backward(const Call& c, const Slopes& s, X* packs, X* slopes, X* turned, fl
 
 // With weights known beforehand and a small vocabulary: a few hundred rows at a time, whose exponentials are kept until
 // their sums are known, so that the logits are made once.
-constexpr int64_t KEPT = 1 << 22;  // exponentials at a time
+constexpr int64_t KEPT = 1 << 22;  // exponentials at a time, or those of GROUP tiles
 
 inline int64_t parts(const Call& c) { return (c.vocabulary + PART - 1) / PART; }
 inline int64_t spans(const Call& c) { return (c.vocabulary + SPAN - 1) / SPAN; }
@@ -235,7 +239,9 @@ inline int64_t tiles_kept(const Call& c) {
     return std::min(most, (c.tiles() + GROUP - 1) / GROUP * GROUP);
 }
 
-struct Kept {  // of a tile and a part of the vocabulary: the greatest z / ln 2 of each row, and the sum of 2^(. - it)
+// Of a tile and a part of the vocabulary: the greatest z / ln 2 of each row and the sum of 2^(. - it); from `settle` on,
+// in the sum's place, what turns these exponentials into weighted shares.
+struct Kept {
     float top[T], total[T];
 };
 
@@ -331,15 +337,10 @@ void nll(const Call& c, const float* weight, X* packs, X* slopes, X* turned, Kep
             for (int64_t t = 0; t < here; t++) {
                 settle(c, begin + t, weight, kept + t * count, logp);
                 for (int64_t first = 0; first < rows; first += SPAN) {
-                    X *from = slopes_of(t) + first * ACROSS, *right = from;
-                    int64_t step = ACROSS;
-                    weigh(c, begin + t, first, weight, kept + t * count, logp, from);
-                    if constexpr (PAIRS<X>) {
-                        right = room.data(), step = T;
-                        for (int64_t v = 0; v < SPAN; v += 2)
-                            interleave(from + v * ACROSS, from + (v + 1) * ACROSS, room.data() + v * T);
-                    }
-                    c.product(h, T, SPAN, ALONG, step, T, first > 0, turned + first * ALONG / SPAN * h, right,
+                    X* to = slopes_of(t) + first * ACROSS;
+                    weigh(c, begin + t, first, weight, kept + t * count, logp, to);
+                    const Right<X> right = right_side(to, room.data());
+                    c.product(h, T, SPAN, ALONG, right.step, T, first > 0, turned + first / SPAN * h * ALONG, right.at,
                               sums + (begin + t) * h * T, PAIRS<X>);
                 }
             }

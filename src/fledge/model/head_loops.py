@@ -1,10 +1,15 @@
 """The output head as loops of our own (head_loops.cpp), for CPUs with AVX-512: logits never leave the cache.
 
-Forward, a tile of 64 rows meets the vocabulary, 128 entries at a time, and keeps the running maximum and sums of each
-row (Milakov and Gimelshein 2018). Backward, the logits are made again; of 512 entries at a time the gradient is held
-for all rows, multiplied with the weight, and with the hidden states, which finishes those rows of the weight's
-gradient. Four products instead of three, and nothing of the size of rows times vocabulary. Products are torch's small
-ones (core/native.py). The number of threads changes no bit.
+Two ways. `forward` and `backward`, for any vocabulary and objective, make logits twice. Forward, a tile of 64 rows
+meets the vocabulary, 128 entries at a time, and keeps the running maximum and sums of each row (Milakov and Gimelshein
+2018). Backward, of 512 entries at a time the gradient is held for all rows, multiplied with the weight, and with the
+hidden states, which finishes those rows of the weight's gradient. Four products, and nothing of the size of rows times
+vocabulary.
+
+`nll`, for weights that are known beforehand and a small vocabulary: of some hundred rows at a time the exponentials
+(four million or so) are kept until the rows' sums are known, and become the gradient where they lie. Three products.
+
+Products are torch's small ones (core/native.py). The number of threads changes no bit.
 """
 
 from __future__ import annotations
@@ -17,8 +22,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from fledge.core.errors import ConfigError
-from fledge.core.native import load_loops, small_products
+from fledge.core.native import computes, load_loops, refusal, small_products
 from fledge.model.passes import named
 
 TILE = 64
@@ -53,7 +57,7 @@ class HeadLoops:
     @staticmethod
     def serve(hidden: Tensor, weight: Tensor) -> bool:
         return (
-            HeadLoops.on and hidden.device.type == "cpu" and hidden.dtype == weight.dtype and _computes(hidden.dtype)
+            HeadLoops.on and hidden.device.type == "cpu" and hidden.dtype == weight.dtype and computes(hidden.dtype)
             and hidden.shape[1] % 32 == 0 and len(hidden) > 0 and hidden.is_contiguous() and weight.is_contiguous()
         )  # fmt: skip
 
@@ -61,24 +65,15 @@ class HeadLoops:
 def use_head_loops(on: bool, dtype: torch.dtype | None = None) -> str:
     """The head by these loops from now on, if ``dtype`` is computed here (None: any). -> why not, where it was to be.
     """
-    why = _missing() if on else ""
-    if on and not why and dtype is not None and not _computes(dtype):
-        why = f"torch has no small products of {dtype} here"
+    why = missing(dtype) if on else ""
     HeadLoops.on = on and not why
     return why
 
 
 @functools.cache
-def _missing() -> str:
-    if torch.cuda.is_available():
-        return "it is for CPUs"
-    if small_products() is None:
-        return "it needs a processor with AVX-512, and torch's small products"
-    try:
-        error = _error()
-    except ConfigError as problem:
-        return str(problem)
-    return f"it computes wrong values here (error {error:.1e})" if not error < 2e-2 else ""
+def missing(dtype: torch.dtype | None = None) -> str:
+    """Why these loops are not to be had here, for ``dtype`` (None: any); empty where they are. Builds them."""
+    return refusal(_error, DTYPES if dtype is None else (dtype,))
 
 
 @functools.cache
@@ -93,14 +88,14 @@ def _library() -> ctypes.CDLL:
     return loaded
 
 
-def _computes(dtype: torch.dtype) -> bool:
-    products = small_products()
-    return dtype in DTYPES and products is not None and bool(products.of(dtype))
-
-
 def _call(hidden: Tensor, weight: Tensor, targets: Tensor, sharpness: float, with_entropy: bool) -> _Call:
     products = small_products()
-    assert products is not None  # `serve` has asked
+    if products is None or targets.dtype != torch.int64 or not targets.is_contiguous():
+        raise TypeError(f"the head's loops take contiguous int64 targets, not {targets.dtype}, where `serve` says so")
+    if hidden.shape[1] != weight.shape[1]:
+        raise ValueError(f"hidden states of {hidden.shape[1]} numbers and a weight of {weight.shape[1]}")
+    if not 0 <= int(targets.min()) <= int(targets.max()) < len(weight):
+        raise IndexError(f"targets from {int(targets.min())} to {int(targets.max())} with {len(weight)} entries")
     return _Call(
         *hidden.shape, len(weight), hidden.data_ptr(), weight.data_ptr(), targets.data_ptr(), sharpness, with_entropy,
         products.of(hidden.dtype), products.release, torch.get_num_threads(),
@@ -155,7 +150,7 @@ def nll(hidden: Tensor, weight: Tensor, targets: Tensor, token_weight: Tensor) -
     and of weight (V, h) in float32. Three products: for vocabularies of which a few hundred rows can be kept."""
     call, loops = _call(hidden, weight, targets, 1.0, with_entropy=False), _library()
     (rows, size), room = hidden.shape, -(-len(hidden) // TILE) * TILE
-    weights = torch.nn.functional.pad(token_weight, (0, room - rows))
+    weights = torch.nn.functional.pad(token_weight.float(), (0, room - rows))
     sizes = (2 * room * size, loops.fledge_head_nll_slopes(byref(call)), loops.fledge_head_nll_turned(byref(call)))
     packs, slopes, turned = (hidden.new_empty(n) for n in sizes)
     kept = hidden.new_empty(loops.fledge_head_nll_kept(byref(call)), dtype=torch.uint8)
@@ -177,7 +172,7 @@ def _error() -> float:
     targets = torch.arange(70) * 8
     ups = make(2, 70)
     for dtype in DTYPES:
-        if not _computes(dtype):
+        if not computes(dtype):
             continue
         hidden, weight = make(70, 32).to(dtype), (make(600, 32) / 6).to(dtype)
         exact = [x.float().requires_grad_() for x in (hidden, weight)]

@@ -77,7 +77,7 @@ def _enlarged(x: object, rows: int) -> object:
 
 def compile_passes(on: bool) -> str:
     """Whether the passes are compiled from now on, in this process. -> why they are not, where they were to be."""
-    why = _missing() if on else ""
+    why = missing() if on else ""
     OnePass.compiled = on and not why
     if OnePass.compiled:
         # every shape of every model of the process; beyond the limit, torch goes back to the plain function silently
@@ -86,7 +86,8 @@ def compile_passes(on: bool) -> str:
 
 
 @functools.cache
-def _missing() -> str:
+def missing() -> str:
+    """Why passes cannot be compiled here; empty where they can."""
     if torch.cuda.is_available():
         return "" if importlib.util.find_spec("triton") else "triton is not installed"
     return "" if cxx_compiler() else "there is no C++ compiler (g++, or CXX)"

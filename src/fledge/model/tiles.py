@@ -27,7 +27,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from fledge.core.errors import ConfigError
-from fledge.core.native import load_loops, small_products
+from fledge.core.native import computes, load_loops, refusal, small_products
 from fledge.model.layout import Layout
 from fledge.model.passes import named
 
@@ -176,30 +176,21 @@ class Tiles:
     @staticmethod
     def serve(device: torch.device | str, dtype: torch.dtype | None) -> bool:
         """Whether a plan is to be one of tiles; without a type, of whatever `DTYPES` are computed here."""
-        return Tiles.on and str(device) == "cpu" and (dtype is None or _computes(dtype))
+        return Tiles.on and str(device) == "cpu" and (dtype is None or computes(dtype))
 
 
 def use_tiles(on: bool, dtype: torch.dtype | None = None) -> str:
     """Attention over tiles from now on, for plans that are made from now on, if ``dtype`` is computed here (None: any).
     -> why not, where it was to be."""
-    why = _missing() if on else ""
-    if on and not why and dtype is not None and not _computes(dtype):
-        why = f"torch has no small products of {dtype} here"
+    why = missing(dtype) if on else ""
     Tiles.on = on and not why
     return why
 
 
 @functools.cache
-def _missing() -> str:
-    if torch.cuda.is_available():
-        return "it is for CPUs"
-    if small_products() is None:
-        return "it needs a processor with AVX-512, and torch's small products"
-    try:
-        error = _error()
-    except ConfigError as problem:
-        return str(problem)
-    return f"it computes wrong values here (error {error:.1e})" if not error < 2e-2 else ""
+def missing(dtype: torch.dtype | None = None) -> str:
+    """Why these loops are not to be had here, for ``dtype`` (None: any); empty where they are. Builds them."""
+    return refusal(_error, DTYPES if dtype is None else (dtype,))
 
 
 @functools.cache
@@ -217,7 +208,7 @@ def _error() -> float:
     plan, see = TilePlan.of(layout), torch.from_numpy(layout.visible())
     generator, errors = torch.Generator().manual_seed(0), []
     for dtype in DTYPES:
-        if not _computes(dtype):
+        if not computes(dtype):
             continue
         make = lambda heads: torch.randn(layout.tokens, heads, 32, generator=generator, dtype=torch.float32)  # noqa: E731
         q, k, v = (make(heads).to(dtype).requires_grad_() for heads in (2, 1, 1))
@@ -248,7 +239,7 @@ class Turns:
 def attend_tiles(q: Tensor, k: Tensor, v: Tensor, turns: Turns, plan: TilePlan) -> Tensor:
     """q (N', h, d), k and v (N', k, d), not rotated, N' >= N, d even, float32 or bf16 -> (N', h, d); rows beyond the
     plan's are 0. Gradients of q, k and v lie beside each other in one tensor: the decoder's split makes use of it."""
-    if not _computes(q.dtype) or q.shape[-1] % 2:
+    if not computes(q.dtype) or q.shape[-1] % 2:
         raise ConfigError(f"attention over tiles does not compute {q.dtype} with heads of {q.shape[-1]} here; set "
                           "compile=off")  # fmt: skip
     given = (q, k, v, *turns.q, *turns.k)
@@ -301,11 +292,6 @@ class _Attention(torch.autograd.Function):
 def _rows(x: Tensor) -> Tensor:
     """(N', heads, d) with heads beside each other; from token to token there may be gaps, of whole pairs."""
     return x if x.stride()[1:] == (x.shape[2], 1) and x.stride(0) % 2 == 0 else x.contiguous()
-
-
-def _computes(dtype: torch.dtype) -> bool:
-    products = small_products()
-    return dtype in DTYPES and products is not None and bool(products.of(dtype))
 
 
 def _room(plan: TilePlan) -> int:

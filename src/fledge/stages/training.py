@@ -41,8 +41,8 @@ class TrainingConfig(core_config.Config):
     )
     compile: Literal["auto", "on", "off"] = Field(
         default="auto",
-        description="compile attention and the passes between products; auto: where there is a C++ compiler and the "
-        "run is long enough to pay for it (half a minute the first time)",
+        description="compile attention, the head and the passes between products; auto: where there is a C++ compiler "
+        "and the run is long enough to pay for it (half a minute the first time)",
     )
     recompute: bool = Field(
         default=False,

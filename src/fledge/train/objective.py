@@ -48,7 +48,8 @@ class Outputs:
         return logp, entropy
 
     def weighted_nll(self, token_weight: Tensor) -> tuple[Tensor, Tensor]:
-        """Sum of -logp·weight with its gradient made on the way, and logp (M,) without gradient."""
+        """Sum of -logp·weight, with its gradient made on the way where the vocabulary is small, and logp (M,) without.
+        """
         if not torch.is_grad_enabled():
             logp = self.logp()
             return -(logp * token_weight).sum(), logp

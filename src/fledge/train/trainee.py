@@ -44,7 +44,8 @@ class Trainee:
                 self.copy = Decoder(decoder.config)
             rooms = {name: torch.empty_like(p, dtype=dtype) for name, p in self.decoder.named_parameters()}
             self.copy.load_state_dict(rooms, assign=True)
-            self.copy.requires_grad_(True)
+            for parameter, other in zip(self.decoder.parameters(), self.copy.parameters(), strict=True):
+                other.requires_grad_(parameter.requires_grad)
         self.compute.model.recompute = recompute
         self.optimizers = make_optimizers(self.decoder, optimizer, self.mesh.sharded)
         self.refresh()

@@ -148,8 +148,8 @@ class WatchedTrainee(Trainee):
             super().refresh()
 
     def gradient_bytes(self) -> int:
-        modules = [self.decoder] if self.copy is None else [self.decoder, self.copy]
-        return sum(tensor_bytes(p.grad) for module in modules for p in module.parameters() if p.grad is not None)
+        """Of what comes and goes; where there is a compute copy, the parameters' own gradients stay (`memory`)."""
+        return sum(tensor_bytes(p.grad) for p in self.compute.parameters() if p.grad is not None)
 
     def memory(self) -> dict[str, int]:
         """Bytes of what stays from step to step."""
@@ -157,6 +157,7 @@ class WatchedTrainee(Trainee):
         return {
             "weights": sum(tensor_bytes(p) for p in self.decoder.parameters()),
             "compute copy": 0 if self.copy is None else sum(tensor_bytes(p) for p in self.copy.parameters()),
+            "float32 gradients": sum(tensor_bytes(room) for room in self._room.values()),
             "optimizer state": sum(tensor_bytes(value) for value in states if isinstance(value, Tensor)),
         }
 
