@@ -21,6 +21,7 @@ from fledge.core.config import Config
 
 NEGATIVE = float("-inf")
 _BLOCK = 128  # of a long row, looked at as one first
+_FEW = 4  # rows that are not worth being looked at in blocks
 _TRY = 256  # candidates looked at before the whole vocabulary is sorted for top-p
 
 
@@ -205,9 +206,9 @@ def invert(shares: Tensor, uniform: Tensor) -> Tensor:
 
 def best(x: Tensor) -> Tensor:
     """First place of the largest of each row (R, V) -> (R,), as torch's argmax, which is slow at long rows (64 x 8,192:
-    727 microseconds)."""
-    if x.shape[1] < 4 * _BLOCK:
-        return x.argmax(-1)
+    661 microseconds, by blocks 199; a single row: 25, by blocks 61)."""
+    if x.shape[1] < 4 * _BLOCK or len(x) <= _FEW:
+        return x.max(-1).indices
     block = _of_blocks(x, lambda part: part.amax(-1)).argmax(-1)
     return block * _BLOCK + _block(x, block, NEGATIVE).argmax(-1)
 
