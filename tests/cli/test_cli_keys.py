@@ -35,6 +35,7 @@ def test_run_names_every_shipped_recipe() -> None:
 
 @pytest.mark.parametrize("readme", ["README.md", "README.zh.md"])
 def test_readmes_name_every_stage(readme: str) -> None:
-    line = next(row for row in (ROOT / readme).read_text(encoding="utf-8").splitlines() if "`fledge STAGE [" in row)
-    for stage in STAGES:
-        assert stage == "evaluate" or f"`{stage}`" in line, stage
+    rows = (ROOT / readme).read_text(encoding="utf-8").splitlines()
+    line = next(row for row in rows if "`fledge STAGE [" in row)
+    for stage in STAGES:  # some have a door, and a row, of their own
+        assert f"`{stage}`" in line or any(row.startswith(f"| `fledge {stage} ") for row in rows), stage
