@@ -23,7 +23,7 @@ from fledge.train.objective import Likelihood, Objective, Outputs, Terms
 from fledge.train.optimizer import OptimizerConfig
 from fledge.train.parts import divide
 from fledge.train.profile import Profile, take_profile, watched
-from fledge.train.trace import (
+from fledge.train.trace import (, _is_span
     ATTENTION,
     CASTS,
     ELEMENTWISE,
@@ -84,6 +84,12 @@ def profiled(
         LoopConfig(micro_tokens=MICRO), {"policy": policy}, Same(examples, pause), objective, 10, folder, "test"
     )
     return take_profile(watched(loop, watch), watch, warm_up=1, steps=3, **options)
+
+
+def test_a_loop_of_ours_is_an_operation_and_no_phase() -> None:
+    """Its time would be nobody's, and go to Python."""
+    names = ("fledge:head", "fledge:module:Block", "fledge::head", "aten::mm")
+    assert [_is_span(name) for name in names] == [True, True, False, False]
 
 
 def test_compiled_loops_have_names_and_belong_where_their_formulas_do(tmp_path: Path) -> None:

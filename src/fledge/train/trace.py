@@ -165,7 +165,7 @@ def _tree(events: Iterable[Any], whole: bool) -> list[Node]:
     forward: dict[tuple[int, int], Place] = {}
     phases: list[tuple[int, str]] = []
     # The thread of the spans first: a GPU's backward pass runs in another one, and is placed by time
-    order = sorted(threads, key=lambda t: -sum(n.name.startswith(SPAN) for n in threads[t]))
+    order = sorted(threads, key=lambda t: -sum(_is_span(n.name) for n in threads[t]))
     for thread in order:
         open_: list[Node] = []
         threads[thread].sort(key=lambda n: (n.start, -n.end))
@@ -183,10 +183,15 @@ def _tree(events: Iterable[Any], whole: bool) -> list[Node]:
                 at = bisect_right(phases, (node.start, "\uffff")) - 1
                 node.place = Place(phases[at][1] if at >= 0 else "")
             node.place = _placed(node, node.place, thread, forward)
-            if node.name.startswith(SPAN) and not node.name.startswith(MODULE):
+            if _is_span(node.name) and not node.name.startswith(MODULE):
                 phases.append((node.start, node.place.phase))
             open_.append(node)
     return [node for thread in order for node in threads[thread]]
+
+
+def _is_span(name: str) -> bool:
+    """Phases and modules; loops of ours, whose names begin alike, are operations."""
+    return name.startswith(SPAN) and not name.startswith(_OURS)
 
 
 def _placed(node: Node, place: Place, thread: int, forward: dict[tuple[int, int], Place]) -> Place:
@@ -194,7 +199,7 @@ def _placed(node: Node, place: Place, thread: int, forward: dict[tuple[int, int]
     name, event = node.name, node.event
     if name.startswith(MODULE):
         return replace(place, module=name[len(MODULE) :])
-    if name.startswith(SPAN):
+    if _is_span(name):
         phase = name[len(SPAN) :]
         return replace(place, phase=phase, head=place.head or phase == "head")
     sequence = event.sequence_nr()
@@ -263,7 +268,7 @@ def _kernel_seconds(events: Iterable[Any]) -> dict[int, float]:
 def _peaks(events: Iterable[Any], nodes: Iterable[Node], cuda: bool) -> dict[str, tuple[int, int]]:
     """The highest sum of what was allocated and freed since the beginning, in each phase."""
     begins = sorted(
-        (n.start, n.end, n.place.phase) for n in nodes if n.name.startswith(SPAN) and not n.name.startswith(MODULE)
+        (n.start, n.end, n.place.phase) for n in nodes if _is_span(n.name) and not n.name.startswith(MODULE)
     )
     device = DeviceType.CUDA if cuda else DeviceType.CPU
     changes = sorted((e.start_ns(), e.nbytes()) for e in events if e.name() == "[memory]" and e.device_type() == device)
