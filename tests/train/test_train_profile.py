@@ -23,7 +23,7 @@ from fledge.train.objective import Likelihood, Objective, Outputs, Terms
 from fledge.train.optimizer import OptimizerConfig
 from fledge.train.parts import divide
 from fledge.train.profile import Profile, take_profile, watched
-from fledge.train.trace import (, _is_span
+from fledge.train.trace import (
     ATTENTION,
     CASTS,
     ELEMENTWISE,
@@ -34,6 +34,7 @@ from fledge.train.trace import (, _is_span
     SOURCE,
     Account,
     Amount,
+    _is_span,
 )
 from fledge.train.trainee import Trainee
 from fledge.train.watch import PHASES, Load, Watch, watched_trainee
