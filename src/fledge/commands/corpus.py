@@ -10,7 +10,7 @@ from typing import Any
 
 import typer
 
-from fledge.commands.stage import made_with, print_keys, run_built
+from fledge.commands.stage import print_keys, read_values, run_built
 from fledge.core.artefact import MANIFEST, read_manifest
 from fledge.core.config import Config, read_yaml, with_overrides
 from fledge.core.errors import ConfigError
@@ -42,8 +42,7 @@ def read_words(words: Sequence[str]) -> Config:
         raise ConfigError(f"fledge corpus: one configuration, please, not {len(given)}: {', '.join(given)}")
     values: dict[str, Any] = {}
     for word in given:
-        path = Path(word).expanduser()
-        values = made_with("corpus", path) if path.is_dir() else read_yaml(path)
+        values = read_values("corpus", Path(word).expanduser())
     if inputs:
         values["inputs"] = inputs
     if not values.get("inputs") and not any(word.startswith("inputs=") for word in overrides):

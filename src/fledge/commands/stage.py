@@ -37,17 +37,17 @@ def read_config(stage: str, config: str | None, overrides: list[str]) -> Config:
             overrides = [config, *overrides]
         else:
             path = Path(config).expanduser()
-    values: dict[str, Any] = {}
-    if path is not None:
-        values = made_with(stage, path) if path.is_dir() else read_yaml(path)
+    values = {} if path is None else read_values(stage, path)
     return stage_config(stage, with_overrides(values, overrides), str(path) if path else f"stage {stage}")
 
 
-def made_with(stage: str, folder: Path) -> dict[str, Any]:
-    """The configuration that an artefact's manifest records."""
-    manifest = read_manifest(folder)
+def read_values(stage: str, path: Path) -> dict[str, Any]:
+    """Of a YAML file, or what the manifest of an artefact records."""
+    if not path.is_dir():
+        return read_yaml(path)
+    manifest = read_manifest(path)
     if manifest.get("stage") != stage:
-        raise ConfigError(f"{folder}: was made by stage {manifest.get('stage')}, not {stage}; its keys are others")
+        raise ConfigError(f"{path}: was made by stage {manifest.get('stage')}, not {stage}; its keys are others")
     return dict(manifest["config"])
 
 

@@ -8,10 +8,10 @@ import hashlib
 import os
 import subprocess
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from fledge.core.errors import ConfigError
 from fledge.core.machine import cpu_flags, cxx_compiler
@@ -24,16 +24,24 @@ _SHARED = Path(__file__).with_name("lanes.h")
 _FLAGS = ("-O3", "-march=native", "-std=c++17", "-fPIC", "-shared", "-fopenmp")
 
 
-def load_loops(source: Path) -> ctypes.CDLL:
-    """The library of a C++ file, from the cache folder (XDG_CACHE_HOME) or built now. Raises ConfigError, saying what
-    is missing."""
+Arguments = Mapping[str, Sequence[Any]]  # of functions by name, as ctypes has them
+
+
+def load_loops(source: Path, functions: Arguments | None = None, numbers: Arguments | None = None) -> ctypes.CDLL:
+    """The library of a C++ file, from the cache folder (XDG_CACHE_HOME) or built now, with its ``functions`` that
+    return nothing and its ``numbers``, which return an int64. Raises ConfigError, saying what is missing."""
     compiler = cxx_compiler()
     if not compiler:
         raise ConfigError("there is no C++ compiler: install g++, or name one in CXX")
     try:
-        return ctypes.CDLL(str(_built(compiler, source)))
+        loaded = ctypes.CDLL(str(_built(compiler, source)))
     except (OSError, RuntimeError) as error:  # RuntimeError: the user has no home folder
         raise ConfigError(f"{source.name}: {error}; name another folder in XDG_CACHE_HOME") from error
+    for result, table in ((None, functions), (ctypes.c_int64, numbers)):
+        for name, arguments in (table or {}).items():
+            function = getattr(loaded, name)
+            function.argtypes, function.restype = arguments, result
+    return loaded
 
 
 def _built(compiler: str, source: Path) -> Path:

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from fledge.core.errors import ConfigError
-from fledge.core.native import load_loops, small_products
+from fledge.core.native import computes, load_loops, small_products
 from fledge.generate.cache import Cache
 from fledge.generate.step import Step
 from fledge.generate.weights import LayerWeights
@@ -43,7 +43,7 @@ class _Rows(Structure):
     )  # fmt: skip
 
 
-_ARGUMENTS = {
+_FUNCTIONS = {
     "fledge_step": (c_int, POINTER(_Model), POINTER(_Rows), c_int64, *[c_void_p] * 4, c_int),
     "fledge_head": (c_int, POINTER(_Model), *[c_void_p] * 3, c_int64, c_int64, c_int),
 }
@@ -53,13 +53,9 @@ _ARGUMENTS = {
 def library() -> ctypes.CDLL | str:
     """The built loops, or why there are none."""
     try:
-        loaded = load_loops(Path(__file__).with_name("native.cpp"))
+        return load_loops(Path(__file__).with_name("native.cpp"), _FUNCTIONS)
     except ConfigError as error:
         return str(error)
-    for function, arguments in _ARGUMENTS.items():
-        getattr(loaded, function).argtypes = arguments
-        getattr(loaded, function).restype = None
-    return loaded
 
 
 def missing(decoder: Decoder) -> str:
@@ -79,8 +75,7 @@ class NativeStep(Step):
     @staticmethod
     def serves(dtype: torch.dtype, rows: int) -> bool:
         """Whether so many rows are its: beyond a few it needs torch's small products of this type."""
-        products = small_products()
-        return rows <= FEW or (products is not None and bool(products.of(dtype)))
+        return rows <= FEW or computes(dtype)
 
     def __init__(self, decoder: Decoder, rotary: Rotary, positions: int, rows: int) -> None:
         super().__init__(decoder, rotary, positions, rows)

@@ -41,12 +41,15 @@ class _Slopes(Structure):
     _fields_ = tuple((name, c_void_p) for name in ("lse", "on_share", "entropy", "on_entropy", "own"))
 
 
-_ARGUMENTS = {
+_FUNCTIONS = {
     "fledge_head": (c_int, POINTER(_Call), *[c_void_p] * 5),
     "fledge_head_backward": (c_int, POINTER(_Call), POINTER(_Slopes), *[c_void_p] * 6),
     "fledge_head_nll": (c_int, POINTER(_Call), *[c_void_p] * 9),
 }
-_SIZES = ("sums", "slopes", "turned", "nll_slopes", "nll_turned", "nll_kept", "nll_rows")
+_SIZES = {
+    f"fledge_head_{size}": (POINTER(_Call),)
+    for size in ("sums", "slopes", "turned", "nll_slopes", "nll_turned", "nll_kept", "nll_rows")
+}
 
 
 class HeadLoops:
@@ -78,14 +81,7 @@ def missing(dtype: torch.dtype | None = None) -> str:
 
 @functools.cache
 def _library() -> ctypes.CDLL:
-    loaded = load_loops(Path(__file__).with_name("head_loops.cpp"))
-    for function, arguments in _ARGUMENTS.items():
-        getattr(loaded, function).argtypes = arguments
-        getattr(loaded, function).restype = None
-    for size in _SIZES:
-        function = getattr(loaded, f"fledge_head_{size}")
-        function.argtypes, function.restype = (POINTER(_Call),), c_int64
-    return loaded
+    return load_loops(Path(__file__).with_name("head_loops.cpp"), _FUNCTIONS, _SIZES)
 
 
 def _call(hidden: Tensor, weight: Tensor, targets: Tensor, sharpness: float, with_entropy: bool) -> _Call:

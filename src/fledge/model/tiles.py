@@ -162,7 +162,7 @@ class _Call(Structure):
     )  # fmt: skip
 
 
-_ARGUMENTS = {
+_FUNCTIONS = {
     "fledge_attend_tiles": (c_int, POINTER(_Call), *[c_void_p] * 6),
     "fledge_attend_tiles_backward": (c_int, POINTER(_Call), *[c_void_p] * 11),
 }
@@ -195,11 +195,7 @@ def missing(dtype: torch.dtype | None = None) -> str:
 
 @functools.cache
 def _library() -> ctypes.CDLL:
-    loaded = load_loops(Path(__file__).with_name("tiles.cpp"))
-    for function, arguments in _ARGUMENTS.items():
-        getattr(loaded, function).argtypes = arguments
-        getattr(loaded, function).restype = None
-    return loaded
+    return load_loops(Path(__file__).with_name("tiles.cpp"), _FUNCTIONS)
 
 
 def _error() -> float:
