@@ -157,6 +157,7 @@ def test_it_adds_up_and_operations_are_where_they_belong(tmp_path: Path, dtype: 
     assert found.memory["weights"] == 4 * parameters
     assert found.memory["compute copy"] == copied
     assert found.memory["optimizer state"] >= 8 * parameters
+    assert found.memory["float32 gradients"] == (4 * parameters if copied else 0)
     assert found.memory["activations and temporaries"] > 0
     assert found.memory["process at its peak"] > found.memory["peak of tensors"] > 12 * parameters
     assert found.part(CASTS).seconds > 0

@@ -98,7 +98,7 @@ def _loop_rows(facts: Machine) -> list[tuple[str, str]]:
     import torch
 
     from fledge.generate import native
-    from fledge.model import head_loops, passes, tiles
+    from fledge.model import head_loops, pass_loops, passes, tiles
 
     dtype = getattr(torch, facts.dtype)
     built = native.library() if facts.device == "cpu" else "the compiled step is for CPUs"
@@ -106,7 +106,8 @@ def _loop_rows(facts: Machine) -> list[tuple[str, str]]:
         "passes": passes.missing(), "attention": tiles.missing(dtype), "head": head_loops.missing(dtype),
         "decoding": built if isinstance(built, str) else "",
     }  # fmt: skip
-    good = [name for name, reason in why.items() if not reason]
+    made = "passes (by torch's compiler)" if pass_loops.missing() else "passes"
+    good = [made if name == "passes" else name for name, reason in why.items() if not reason]
     rest = [f"{name} not: {reason}" for name, reason in why.items() if reason]
     return [("compiled loops", "; ".join([*([", ".join(good)] if good else []), *rest]) + f"  ({facts.dtype})")]
 

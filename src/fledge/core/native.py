@@ -9,6 +9,7 @@ import os
 import subprocess
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -77,23 +78,45 @@ class SmallProducts:
         return int(getattr(self, str(dtype).removeprefix("torch."), 0))
 
 
+def named(name: str, flops: int = 0) -> AbstractContextManager[object]:
+    """What is computed within is one operation for a profiler, ``fledge::name``, with ``flops`` of products where
+    there are any (train/trace.py reads both). Nothing where no profiler is watching."""
+    import torch
+
+    if torch.autograd._profiler_enabled():
+        return torch.profiler.record_function(f"fledge::{name}#{flops}" if flops else f"fledge::{name}")
+    return nullcontext()
+
+
 def computes(dtype: torch.dtype) -> bool:
     """Whether there are small products of this type here."""
     products = small_products()
     return products is not None and bool(products.of(dtype))
 
 
-def refusal(error: Callable[[], float], dtypes: Sequence[torch.dtype]) -> str:
-    """Why loops that need small products are not to be had here, in any of these types; empty where they are.
-    ``error``: of a small computation of theirs, relative; it builds them."""
+def slopes(
+    values: Sequence[torch.Tensor], upstream: Sequence[torch.Tensor], of: Sequence[torch.Tensor]
+) -> tuple[torch.Tensor, ...]:
+    """Gradients, for a library's ``error``. To hand upstream ones to torch.autograd imports sympy (0.5 s, 30 MiB)."""
+    import torch
+
+    total = sum(((v * u).sum() for v, u in zip(values, upstream, strict=True)), torch.zeros(()))
+    return torch.autograd.grad(total, of, retain_graph=True)
+
+
+def refusal(error: Callable[[], float], products: Sequence[torch.dtype] = ()) -> str:
+    """Why loops are not to be had here; empty where they are. ``error``: of a small computation of theirs, relative; it
+    builds them. ``products``: they need small products, of one of these types."""
     import torch
 
     if torch.cuda.is_available():
         return "it is for CPUs"
-    if small_products() is None:
-        return "it needs a processor with AVX-512, and torch's small products"
-    names = [str(dtype).removeprefix("torch.") for dtype in dtypes]
-    if not any(computes(dtype) for dtype in dtypes):
+    if not _has_avx512():
+        return "it needs a processor with AVX-512"
+    if products and small_products() is None:
+        return "it needs torch's small products"
+    names = [str(dtype).removeprefix("torch.") for dtype in products]
+    if products and not any(computes(dtype) for dtype in products):
         return f"torch has no small products of {' or '.join(names)} here"
     try:
         found = error()
@@ -105,6 +128,10 @@ def refusal(error: Callable[[], float], dtypes: Sequence[torch.dtype]) -> str:
 # at::native::cpublas::brgemm and brgemm_release, as g++ names them
 _PRODUCT = "_ZN2at6native7cpublas6brgemmEllllllbPK"
 _NAMES = (_PRODUCT + "fS3_Pfb", _PRODUCT + "N3c108BFloat16ES5_Pfb", "_ZN2at6native7cpublas14brgemm_releaseEb")
+
+
+def _has_avx512() -> bool:
+    return {"avx512f", "avx512bw", "avx512dq", "avx512vl"} <= cpu_flags()
 
 
 def small_products() -> SmallProducts | None:
@@ -119,7 +146,7 @@ def small_products() -> SmallProducts | None:
 def _tried() -> SmallProducts | None:
     import torch
 
-    if not {"avx512f", "avx512bw", "avx512dq", "avx512vl"} <= cpu_flags():
+    if not _has_avx512():
         return None
     try:
         library = ctypes.CDLL(str(Path(torch.__file__).parent / "lib" / "libtorch_cpu.so"))

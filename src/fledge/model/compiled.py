@@ -7,11 +7,12 @@ from contextlib import contextmanager
 
 import torch
 
+from fledge.model import pass_loops
 from fledge.model.head_loops import HeadLoops, use_head_loops
 from fledge.model.passes import OnePass, compile_passes
 from fledge.model.tiles import Tiles, use_tiles
 
-WORTH_COMPILING = 200_000_000  # steps x parameters: 40 steps of 5M parameters take about as long as compiling
+WORTH_COMPILING = 200_000_000  # steps x parameters: 40 steps of 5M parameters take about as long as building all loops
 
 
 def worth_compiling(choice: str, work: int) -> bool:
@@ -21,25 +22,32 @@ def worth_compiling(choice: str, work: int) -> bool:
 
 def compile_model(on: bool, dtype: torch.dtype | None = None) -> str:
     """The passes between products (passes.py), attention over tiles (tiles.py) and the head (head_loops.py), from now
-    on, for a model that is computed in ``dtype``. -> why nothing is compiled, where it was to be. Attention and head
-    have their other paths where the processor lacks what their loops need, in this type or at all."""
+    on, for a model that is computed in ``dtype``. -> why nothing is compiled, where it was to be. Where the processor
+    lacks what loops of our own need, in this type or at all, torch's compiler makes those of the passes, and attention
+    and head have their other paths."""
     why = compile_passes(on)
     use_tiles(on and not why, dtype)
     use_head_loops(on and not why, dtype)
     return why
 
 
+def by_torch() -> bool:
+    """Whether torch's compiler is needed for the passes here: there are no loops of our own for this processor."""
+    return bool(pass_loops.missing())
+
+
 @contextmanager
 def loops(on: bool, dtype: torch.dtype) -> Iterator[None]:
-    """Attention and head as `compile_model` would have them, and as they were afterwards. Takes no time once they are
-    built; passes take some in every process."""
-    before = Tiles.on, HeadLoops.on
+    """The loops of our own as `compile_model` would have them, and as they were afterwards. Takes no time once they are
+    built; what torch's compiler would have to make is left as it is."""
+    before = OnePass.compiled, Tiles.on, HeadLoops.on
+    OnePass.compiled = on and not by_torch()
     use_tiles(on, dtype)
     use_head_loops(on, dtype)
     try:
         yield
     finally:
-        Tiles.on, HeadLoops.on = before
+        OnePass.compiled, Tiles.on, HeadLoops.on = before
 
 
 def compiled() -> list[str]:

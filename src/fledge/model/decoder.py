@@ -45,7 +45,7 @@ class _RmsNorm(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, g: Tensor) -> tuple[Tensor, Tensor, None]:
         d_x, rows = passes.rms_norm_backward(g, *ctx.saved_tensors)
-        return d_x, rows.sum(0), None
+        return d_x, rows.sum(0, dtype=g.dtype), None
 
 
 class _Gate(torch.autograd.Function):

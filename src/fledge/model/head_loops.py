@@ -22,8 +22,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from fledge.core.native import computes, load_loops, refusal, small_products
-from fledge.model.passes import named
+from fledge.core.native import computes, load_loops, named, refusal, slopes, small_products
 
 TILE = 64
 DTYPES = (torch.float32, torch.bfloat16)
@@ -175,8 +174,8 @@ def _error() -> float:
         with torch.enable_grad():
             full = (exact[0] @ exact[1].T).log_softmax(-1)
             logp, entropy = full[torch.arange(70), targets], -(full.exp() * full).sum(-1)
-            wanted = torch.autograd.grad([logp, entropy], exact, list(ups), retain_graph=True)
-            alone = torch.autograd.grad(logp, exact, ups[0])
+            wanted = slopes([logp, entropy], list(ups), exact)
+            alone = slopes([logp], [ups[0]], exact)
         lse, *found = forward(hidden, weight, targets, 1.0, with_entropy=True)
         chance = found[0].exp()
         own = ups[0] * (1 - chance) - ups[1] * chance * (found[0] + found[1])

@@ -1,12 +1,12 @@
 """The passes over activations between the products, each written once, forward and backward, in plain torch.
 
-As they stand, each costs several passes over memory. `compile_passes` (called by commands, never at import) has
-inductor make one loop of each: measured on 2 cores with AMX, 4,096 x 256 and 4,096 x 1,376 in bf16, RMSNorm 1.1 -> 0.3
-ms and its backward 2.4 -> 0.7, the gate 2.7 -> 1.7 and its backward 12.2 -> 2.6. Where there is no compiler they run as
-they stand. Nothing here is differentiable by itself: the autograd functions that call these say what is kept.
+As they stand, each costs several passes over memory. `compile_passes` (called by commands, never at import) makes one
+loop of each: one of our own where the processor has AVX-512 (pass_loops.py), elsewhere one that torch's compiler makes.
+Where there is no compiler they run as they stand. Nothing here is differentiable by itself: the autograd functions that
+call these say what is kept.
 
-Rows are never summed here, only the entries of a row: how a loop over rows is cut depends on the first batch that it
-was compiled for, and a resumed run begins with another batch (promise 6).
+Rows are never summed here, only the entries of a row: how a loop of torch's compiler over rows is cut depends on the
+first batch that it was compiled for, and a resumed run begins with another batch (promise 6).
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ from __future__ import annotations
 import functools
 import importlib.util
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
 from typing import Generic, ParamSpec, TypeVar
 
 import torch
@@ -22,6 +21,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from fledge.core.machine import cxx_compiler
+from fledge.core.native import named
+from fledge.model import pass_loops
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -33,18 +34,27 @@ class OnePass(Generic[P, R]):
 
     compiled = False  # of all
 
-    def __init__(self, plain: Callable[P, R]) -> None:
+    def __init__(self, plain: Callable[P, R], loop: Callable[P, R] | None = None) -> None:
         functools.update_wrapper(self, plain)
-        self.plain = plain
+        self.plain, self.loop = plain, loop
         self._fast: Callable[..., R] | None = None
         self._known: set[tuple[object, ...]] = set()
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
-        rows = len(args[0])  # type: ignore[arg-type]
-        # a single row would be compiled for itself
-        if not OnePass.compiled or rows < 2:
+        if not OnePass.compiled:
             return self.plain(*args, **kwargs)
+        if self.loop is not None and pass_loops.serve(*(x for x in args if isinstance(x, Tensor))):
+            with named(self.plain.__name__):
+                return self.loop(*args, **kwargs)
+        rows = len(args[0])  # type: ignore[arg-type]
+        if rows < 2:  # it would be compiled for itself
+            return self.plain(*args, **kwargs)
+        return self._by_torch(rows, *args, **kwargs)
+
+    def _by_torch(self, rows: int, *args: P.args, **kwargs: P.kwargs) -> R:
         if self._fast is None:
+            # one of each shape of each model of the process; beyond the limit, torch silently runs the plain function
+            torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, 256)
             self._fast = torch.compile(self.plain, dynamic=False)
         # The first batch decides how loops are laid out; so that it is always the same, it is one of ROWS rows.
         kind = tuple((x.dtype, x.shape[1:], x.stride()) for x in args if isinstance(x, Tensor))
@@ -53,14 +63,6 @@ class OnePass(Generic[P, R]):
             self._known.add(kind)
         with named(self.plain.__name__):
             return self._fast(*(_any_rows(x, rows) for x in args))
-
-
-def named(name: str, flops: int = 0) -> AbstractContextManager[object]:
-    """What is computed within is one operation for a profiler, ``fledge::name``, with ``flops`` of products where
-    there are any (train/trace.py reads both). Nothing where no profiler is watching."""
-    if torch.autograd._profiler_enabled():
-        return torch.profiler.record_function(f"fledge::{name}#{flops}" if flops else f"fledge::{name}")
-    return nullcontext()
 
 
 def _any_rows(x: object, rows: int) -> object:
@@ -79,9 +81,6 @@ def compile_passes(on: bool) -> str:
     """Whether the passes are compiled from now on, in this process. -> why they are not, where they were to be."""
     why = missing() if on else ""
     OnePass.compiled = on and not why
-    if OnePass.compiled:
-        # every shape of every model of the process; beyond the limit, torch goes back to the plain function silently
-        torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, 256)
     return why
 
 
@@ -97,7 +96,12 @@ def one_pass(plain: Callable[P, R]) -> OnePass[P, R]:
     return OnePass(plain)
 
 
-@one_pass
+def one_pass_or(loop: Callable[P, R]) -> Callable[[Callable[P, R]], OnePass[P, R]]:
+    """A pass of which there is a loop of our own, too."""
+    return lambda plain: OnePass(plain, loop)
+
+
+@one_pass_or(pass_loops.rms_norm)
 def rms_norm(x: Tensor, weight: Tensor, eps: float) -> tuple[Tensor, Tensor]:
     """x (N, h) -> normalised in float32, cast back, then scaled (N, h), and 1/rms (N, 1) float32."""
     wide = x.float()
@@ -106,29 +110,29 @@ def rms_norm(x: Tensor, weight: Tensor, eps: float) -> tuple[Tensor, Tensor]:
     return (wide * scale).to(x.dtype) * weight, scale
 
 
-@one_pass
+@one_pass_or(pass_loops.rms_norm_backward)
 def rms_norm_backward(g: Tensor, x: Tensor, weight: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]:
-    """-> gradient of x (N, h), and what summed over the rows is that of the weight (N, h)."""
+    """-> gradient of x (N, h), and rows (any number, h) whose sum is that of the weight."""
     unit = (x.float() * scale).to(x.dtype)
     inner = (g * weight).float()
     along = (inner * unit).mean(-1, keepdim=True)
     return ((inner - unit * along) * scale).to(g.dtype), g * unit
 
 
-@one_pass
+@one_pass_or(pass_loops.rotate_pairs)
 def rotate_pairs(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     """x (N, heads, d), tables (N, 1, d), the first half of sin negative -> (N, heads, d)."""
     return x * cos + torch.roll(x, x.shape[-1] // 2, -1) * sin
 
 
-@one_pass
+@one_pass_or(pass_loops.gate)
 def gate(both: Tensor) -> Tensor:
     """silu(a) * b, a and b (N, i) beside each other in (N, 2i) -> (N, i)."""
     a, b = both.chunk(2, -1)
     return F.silu(a) * b
 
 
-@one_pass
+@one_pass_or(pass_loops.gate_backward)
 def gate_backward(g: Tensor, both: Tensor) -> Tensor:
     """-> gradient of both (N, 2i)"""
     a, b = both.chunk(2, -1)

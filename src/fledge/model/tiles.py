@@ -27,9 +27,8 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from fledge.core.errors import ConfigError
-from fledge.core.native import computes, load_loops, refusal, small_products
+from fledge.core.native import computes, load_loops, named, refusal, slopes, small_products
 from fledge.model.layout import Layout
-from fledge.model.passes import named
 
 TILE = 64
 DTYPES = (torch.float32, torch.bfloat16)
@@ -217,8 +216,8 @@ def _error() -> float:
             found = attend_tiles(q, k, v, Turns((cos, sin), (cos, sin)), plan)
             upstream = make(2)
             pairs = zip(
-                (found, *torch.autograd.grad(found, given, upstream.to(dtype))),
-                (wanted, *torch.autograd.grad(wanted, exact, upstream)), strict=True,
+                (found, *slopes([found], [upstream.to(dtype)], given)),
+                (wanted, *slopes([wanted], [upstream], exact)), strict=True,
             )  # fmt: skip
         errors += [float((a.detach().float() - b.detach()).norm() / b.detach().norm()) for a, b in pairs]
     return max(errors)

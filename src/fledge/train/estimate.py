@@ -14,7 +14,7 @@ import numpy as np
 from fledge.core.bench import Bench
 from fledge.core.machine import compute_dtype, cxx_compiler
 from fledge.core.readers import read_rows
-from fledge.model.compiled import loops, worth_compiling
+from fledge.model.compiled import by_torch, loops, worth_compiling
 from fledge.model.config import DecoderConfig
 from fledge.model.decoder import Decoder
 from fledge.train.batch import Example, pack, single
@@ -25,7 +25,8 @@ from fledge.train.trainee import Trainee
 
 WARM_UP = 3  # steps whose time does not count: code is compiled and memory taken in them
 START_SECONDS = 4.0  # interpreter, imports, reading data, writing the model
-COMPILING_SECONDS = 8.0  # what torch has compiled before is read; the first time it is 15-30 s
+# Where torch's compiler makes the passes:
+COMPILING_SECONDS = 8.0  # what it has compiled before is read; the first time it is 15-30 s
 PASSES_GAIN = 1.2  # of a step, docs/switches.md
 UNKNOWN_ROW = 80  # tokens of a record, where the stage that writes it does not say
 RECORD_BYTES = 5.0  # of JSON for a token of a record: a guess, keys and braces included
@@ -61,7 +62,7 @@ def training_estimate(
         per_token = bench.once(
             key, lambda: measure_training(shape, batch_tokens, length, compute, bench.seconds, compiled)
         )
-        start += COMPILING_SECONDS * compiled
+        start += COMPILING_SECONDS if compiled and by_torch() else 0.0
     return {**size, "tokens": tokens, "steps": steps, "flops": flops, "seconds": start + tokens * per_token}
 
 
@@ -133,8 +134,8 @@ def measure_training(
 ) -> float:
     """Seconds for one trained token: forward, backward, update, on random tokens of uneven documents.
 
-    Of a run that will be compiled, attention and head are timed as they will be; compiling the passes would take
-    longer than all else here, so what they gain is assumed.
+    A run that will be compiled is timed as it will be; only where torch's compiler makes the passes, which would take
+    longer than all else here, what they gain is assumed.
     """
     decoder = Decoder(shape)
     decoder.initialise(0)
@@ -159,7 +160,7 @@ def measure_training(
             trainee.collect()
             trainee.step(len(taken), 1000)
             taken.append(time.perf_counter() - started)
-    gain = PASSES_GAIN if compiled else 1.0
+    gain = PASSES_GAIN if compiled and by_torch() else 1.0
     return float(np.median(taken[WARM_UP:])) / gain / sum(e.tokens for e in examples)
 
 
