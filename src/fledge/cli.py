@@ -296,6 +296,53 @@ def make_corpus(
     make(words or [], out, dry_run, redo, keys)
 
 
+@corpus.command("report")
+def report_of_corpus(
+    words: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="CORPUS | INPUT... [KEY=VALUE]...",
+            help="Folder of a corpus, with values to look at it with; or inputs, of which a sample is judged.",
+        ),
+    ],
+    out: Annotated[Path | None, typer.Option(help="The HTML file; CORPUS-report.html if not given.")] = None,
+    sample: Annotated[int, typer.Option(min=1, help="Of inputs: about so many records.")] = 2000,
+) -> None:
+    """What each rule takes, alone and with the others; values with their thresholds; what stayed.
+
+    With `key=value`, what other thresholds would do, from the values that were measured: no text is read again.
+
+    Examples:
+
+        fledge corpus report my-corpus rules.limits.en.words='{min: 50}'
+
+        fledge corpus report pages/*.warc.gz --sample 2000
+    """
+    from fledge.commands.corpus import report
+
+    report(words, out, sample)
+
+
+@corpus.command("review")
+def review_of_corpus(
+    folder: Annotated[Path, typer.Argument(metavar="CORPUS", help="Folder of a corpus.")],
+    rule: Annotated[str, typer.Option(help="Only what left by this: STAGE or STAGE.RULE. `kept`: what stayed.")] = "",
+    count: Annotated[int, typer.Option("-n", min=1, help="How many pages to judge.")] = 50,
+    seed: Annotated[int, typer.Option(help="Of the draw.")] = 0,
+    out: Annotated[
+        Path | None, typer.Option(help="Where judgements are kept; CORPUS-review.jsonl if not given.")
+    ] = None,
+) -> None:
+    """Judge a sample of pages in the terminal, y or n: was it right that this one left (or stayed)?
+
+    Judgements are kept as they are made; started again with the same draw, it goes on. It ends with the share that was
+    right and its 95% interval.
+    """
+    from fledge.commands.review import review
+
+    review(folder, rule, count, seed, out)
+
+
 @corpus.command("why")
 def why_of_corpus(
     folder: Annotated[Path, typer.Argument(metavar="CORPUS", help="Folder of a corpus.")],

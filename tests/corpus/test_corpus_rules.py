@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import random
+import re
+import unicodedata
+from collections import Counter
 from pathlib import Path
 
+import numpy as np
 import pytest
+import rjieba
 from corpus_pages import CHINESE, ENGLISH
 
 from fledge.core.config import build
@@ -13,12 +19,21 @@ from fledge.corpus.damage import damage
 from fledge.corpus.language import LanguageConfig, identify, scores
 from fledge.corpus.measures import Measures
 from fledge.corpus.personal import find_personal, luhn, mask, valid_identity
-from fledge.corpus.rules import LIMITS, RULES, Limits, RulesConfig, judge
+from fledge.corpus.rule_sets import SETS, Limits
+from fledge.corpus.rulebook import RULES
+from fledge.corpus.rules import Broken, RulesConfig, judge, measure
+from fledge.corpus.tokens import hash_tokens, tokens
 from fledge.corpus.toxic import ToxicConfig, toxicity
 
 
 def value(rule: str, text: str, language: str = "en") -> float:
-    return RULES[rule].value(Measures(text, language))
+    """Of a text among others, on which nothing may depend."""
+    return float(RULES[rule].value(Measures([ENGLISH, text, "", CHINESE], language))[1])
+
+
+def broken_by(text: str, language: str, config: RulesConfig | None = None) -> Broken | None:
+    config = config or RulesConfig()
+    return judge(measure(Measures([text], language), config), config.table(language), 1)[0]
 
 
 @pytest.mark.parametrize(
@@ -63,35 +78,128 @@ def test_values(rule: str, text: str, language: str, expected: float) -> None:
 
 
 def test_rules_are_pure_and_named() -> None:
+    texts = (ENGLISH, CHINESE, "", "x", "你", " \n ", "a\0b", "\ud800", "1.5 " * 40, "-", "2 + 2", "【")
     for name, rule in RULES.items():
         assert rule.name == name
         assert rule.version >= 1
         assert rule.source
-        for text in (ENGLISH, CHINESE, "", "x", "你"):
-            for language in ("en", "zh", "code"):
-                assert rule.value(Measures(text, language)) == rule.value(Measures(text, language))
-    assert all(name in RULES for table in LIMITS.values() for name in table)
+        for language in ("en", "zh", "code"):
+            together = rule.value(Measures(texts, language)).tolist()
+            assert together == [float(rule.value(Measures([text], language))[0]) for text in texts], name
+            assert np.isfinite(together).all()
+        assert len(rule.value(Measures([], "en"))) == 0
+    assert all(name in RULES for tables in SETS.values() for table in tables.values() for name in table)
+
+
+def literal_repetition(tokens: list[str]) -> dict[str, float]:
+    """The definitions, word by word."""
+    whole, found = sum(map(len, tokens)), {}
+    for n in range(2, 11):
+        grams = [tuple(tokens[i : i + n]) for i in range(len(tokens) - n + 1)]
+        if n <= 4:
+            counts = Counter(grams)
+            most = max(counts.values(), default=1)
+            widest = max((sum(map(len, gram)) for gram, count in counts.items() if count == most), default=0)
+            found[f"top_{n}"] = min(1.0, (most - 1) * widest / whole) if whole else 0.0
+        else:
+            seen, covered = set(), set()
+            for i, gram in enumerate(grams):
+                covered |= set(range(i, i + n)) if gram in seen else set()
+                seen.add(gram)
+            found[f"again_{n}"] = sum(len(tokens[i]) for i in covered) / whole if whole else 0.0
+    return found
+
+
+def test_repetition_is_what_its_definitions_say() -> None:
+    generator = random.Random(5)
+    texts = [" ".join(generator.choices(["a", "bb", "ccc", "中", "dddd"][:kinds], k=length))
+             for kinds in (1, 2, 5) for length in (0, 1, 2, 9, 10, 11, 60, 300)]  # fmt: skip
+    measures = Measures([*texts, ENGLISH, CHINESE], "en")
+    for number, text in enumerate([*texts, ENGLISH, CHINESE]):
+        want = literal_repetition(tokens(text))
+        assert {name: float(shares[number]) for name, shares in measures.repetition.items()} == pytest.approx(want)
+
+
+def test_words_lines_and_hashes_of_many_pages_are_those_of_one() -> None:
+    texts = [
+        ENGLISH,
+        "Ｈello, wörld_42！ 你好，ABC中x ΟΔΟΣ İstanbul",
+        "",
+        CHINESE,
+        "don't re-use 'it' -- or-",
+        "\n\na\r\n\n b",
+    ]
+    measures = Measures(texts, "en")
+    for text, hashes in zip(texts, measures.page_hashes(), strict=True):
+        assert np.array_equal(hashes, hash_tokens(tokens(text)))
+        assert len(set(hashes.tolist())) == len(set(tokens(text)))
+    shown = [[] for _ in texts]  # type: ignore[var-annotated]
+    for start, end, page in zip(
+        measures.plain_words.start, measures.plain_words.end, measures.plain_words.page, strict=True
+    ):
+        shown[page].append(measures.normal[start:end])
+    for text, words in zip(texts, shown, strict=True):
+        assert words == re.findall(r"[^\W\d_]+(?:['’-][^\W\d_]+)*", unicodedata.normalize("NFKC", text))
+    assert measures.line_counts.tolist() == [sum(bool(line.strip()) for line in text.split("\n")) for text in texts]
+    cut = Measures(texts, "zh")
+    assert cut.word_counts[3] == sum(
+        bool(re.search(r"\w", word)) for word in rjieba.cut(unicodedata.normalize("NFKC", CHINESE))
+    )
+
+
+def test_paragraphs_that_come_again() -> None:
+    text = "one two\nthree\n\nfour\n\none two\nthree\n\n\nfive"
+    assert value("duplicate_paragraphs", text) == pytest.approx(1 / 4)
+    assert value("duplicate_paragraph_characters", text) == pytest.approx(12 / (12 + 4 + 12 + 4))
+    assert value("duplicate_lines", text) == pytest.approx(2 / 6)
+    assert value("capitals", "NASA and a BIG cat I saw") == pytest.approx(2 / 7)
+    assert value("short_lines", "short\n" + "long " * 10) == 0.5
+    assert value("hash_runs", "## a #b") == pytest.approx(2 / 5)
 
 
 def test_limits_replace_defaults_and_unknown_rules_are_refused() -> None:
     config = build(RulesConfig, {"limits": {"en": {"words": {"min": 200}, "stop_words": None}}})
-    broken = judge(Measures(ENGLISH, "en"), config)
+    broken = broken_by(ENGLISH, "en", config)
     assert broken is not None
     assert (broken.rule, broken.threshold) == ("words", 200)
-    assert config.limits["en"]["stop_words"] is None
-    assert config.limits["zh"] == LIMITS["zh"]
-    assert judge(Measures(ENGLISH, "en"), RulesConfig()) is None
-    assert judge(Measures(CHINESE, "zh"), RulesConfig()) is None
+    assert "stop_words" not in config.table("en")
+    assert config.table("zh") == SETS["zh"]["fledge"]
+    assert config.table("de") == {}
+    assert broken_by(ENGLISH, "en") is None
+    assert broken_by(CHINESE, "zh") is None
     assert Limits(min=1, max=2).broken(2.0) is None
     with pytest.raises(ConfigError, match="there is no such rule"):
         build(RulesConfig, {"limits": {"en": {"wordz": {"min": 1}}}})
+
+
+def test_published_sets_take_the_place_of_ours_and_can_be_laid_over_one_another() -> None:
+    config = build(RulesConfig, {"sets": {"en": ["gopher", "c4", "fineweb"], "zh": "ct_llm"}})
+    table = config.table("en")
+    assert (table["words"].min, table["stop_words"].min, table["sentences"].min) == (50, 2, 5)
+    assert table["duplicate_line_characters"].max == 0.1  # FineWeb's, which is named after Gopher's
+    assert config.table("code") == SETS["code"]["fledge"]
+    assert build(RulesConfig, config.plain()) == config
+    repeated = ("今天天气很好，我们去公园散步。" * 5 + "孩子们在湖边放风筝，老人们坐在树下聊天。" * 9) * 3
+    assert broken_by(repeated, "zh", config).rule.startswith(("top_", "duplicate_", "unique_"))  # type: ignore[union-attr]
+    with pytest.raises(ConfigError, match=r"zh: there is no set 'gopher'; sets: fledge, fineweb2"):
+        build(RulesConfig, {"sets": {"zh": ["gopher"]}})
+
+
+def test_what_the_published_code_of_ct_llm_lets_pass() -> None:
+    """Its repetition rules drop nothing: the paper's do."""
+    text = ("春天到了，公园里的花都开了，很多人来这里散步、拍照，孩子们跑来跑去。" * 30)[:900]
+    as_printed, as_shipped = (build(RulesConfig, {"sets": {"zh": name}}) for name in ("ct_llm", "ct_llm_code"))
+    off = {"limits": {"zh": {"unique_characters": None, "entropy": None}}}
+    as_printed, as_shipped = (build(RulesConfig, {**c.plain(), **off}) for c in (as_printed, as_shipped))
+    assert broken_by(text, "zh", as_printed).rule == "duplicate_5grams"  # type: ignore[union-attr]
+    assert broken_by(text, "zh", as_shipped) is None
 
 
 def test_keyword_lists_break_a_rule() -> None:
     english = "cheap watches buy cheap watches best cheap watches online discount watches shop " * 12
     chinese = "便宜手表 名牌手表 手表批发 手表价格 手表图片 " * 20
     for text, language in ((english, "en"), (chinese, "zh")):
-        broken = judge(Measures(text, language), RulesConfig())
+        broken = broken_by(text, language)
         assert broken is not None
         assert broken.rule.startswith(("unique_", "top_", "duplicate_", "entropy"))
 

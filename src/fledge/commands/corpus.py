@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -71,3 +73,65 @@ def why(corpus: Path, document: str) -> None:
     from fledge.commands.lineage import lineage
 
     lineage(corpus, document, None, None)
+
+
+def report(words: Sequence[str], out: Path | None, sample: int) -> None:
+    """The page of a corpus; with other values, what they would do. Of inputs: of a sample of them, judged now."""
+    from fledge.corpus.chain import ChainConfig
+    from fledge.report.corpus import write_corpus_report
+
+    with _judged(words, sample) as (corpus, overrides):
+        made = read_values("corpus", corpus)
+        configs = [
+            ChainConfig.model_validate(
+                stage_config("corpus", values, str(corpus)).model_dump(include=set(ChainConfig.model_fields))
+            )
+            for values in (made, with_overrides(made, overrides))
+        ]
+        path = write_corpus_report(corpus, configs[0], configs[1], out or Path(f"{corpus.name}-report.html"))
+        _print_rules(corpus, *configs)
+    typer.echo(f"report: {path}")
+
+
+@contextmanager
+def _judged(words: Sequence[str], sample: int) -> Iterator[tuple[Path, list[str]]]:
+    """The corpus that is named, and what is to be set; or one made of about ``sample`` records of the inputs, the first
+    of each shard."""
+    from fledge.corpus.inputs import discover
+
+    overrides = [word for word in words if _ASSIGNMENT.match(word) and not Path(word).exists()]
+    folders = [path for word in words if (path := Path(word).expanduser()).is_dir() and _is_configuration(path)]
+    if len(folders) == 1 and len(overrides) + 1 == len(words):
+        yield folders[0], overrides
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        corpus = Path(folder) / "sample"
+        config: Any = read_words(words)
+        shards = len(discover(list(config.inputs), config.read.stdlib_characters).shards)
+        most = f"read.most_per_shard={max(1, -(-sample // shards))}"
+        run_built("corpus", read_words([*words, most]), corpus, dry_run=False, redo=False)
+        yield corpus, []
+
+
+def _print_rules(corpus: Path, made_with: Any, asked: Any) -> None:
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    from fledge.corpus.replay import ordered, replay
+
+    found = replay(corpus, asked)
+    before = {name: effect.alone for name, effect in ordered(replay(corpus, made_with))} if asked != made_with else None
+    shown = Table(title=f"{corpus.name}: what each rule does", title_justify="left", box=box.SIMPLE_HEAD)
+    shown.add_column("rule")
+    for column in ([] if before is None else ["refused"]) + ["refuses", "first", "only"]:
+        shown.add_column(column, justify="right")
+    for name, effect in ordered(found):
+        was = [] if before is None else [f"{before.get(name, 0):,}"]
+        shown.add_row(name, *was, *(f"{n:,}" for n in (effect.alone, effect.first, effect.only)))
+    kept, pages = sum(found.kept.values()), sum(found.pages.values())
+    console = Console(highlight=False)
+    console.print(shown)
+    console.print(f"{kept:,} of {pages:,} pages stay before duplicates are looked for", highlight=False)
+    if before is not None:
+        console.print(f"{found.changed:,} pages are decided otherwise than when the corpus was made", highlight=False)

@@ -1,7 +1,8 @@
-"""What happens to one record: from what a reader found to a page that stays, or to a row of the ledger."""
+"""What happens to records: from what a reader found to pages that stay, or to rows of the ledger."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from pydantic import Field, ValidationInfo, field_validator
@@ -25,6 +26,7 @@ from fledge.corpus.toxic import ToxicConfig
 STAGES = (
     "read", "extract", "damage", "language", "personal", "toxic", "rules", "contamination", "duplicates",
 )  # fmt: skip
+TOGETHER = 1 << 17  # characters that are measured together: their arrays are a few megabytes
 
 
 class ChainConfig(Config):
@@ -45,8 +47,8 @@ class ChainConfig(Config):
     @classmethod
     def _of_kept_languages(cls, given: RulesConfig, info: ValidationInfo) -> RulesConfig:
         kept = info.data["languages"].keep if "languages" in info.data else ()
-        for name, table in given.limits.items():
-            if name not in (*kept, "code") and table != rules.LIMITS.get(name):
+        for name in given.limits:
+            if name not in (*kept, "code"):
                 raise ValueError(
                     f"limits.{name}: no page of this language stays, so its limits would mean nothing; there are: "
                     f"{', '.join((*kept, 'code'))} (languages.keep says which stay)"
@@ -55,65 +57,99 @@ class ChainConfig(Config):
 
 
 class Chain:
-    """The steps for one page. Holds what they share: configuration and the index of test items."""
+    """The steps for pages, some hundred at a time. Holds what they share: configuration and the index of test items."""
 
     def __init__(self, config: ChainConfig) -> None:
         self.config = config
         self.tests = contamination.TestIndex(
             contamination.read_tests(config.decontaminate), config.contamination
         )  # empty without test files
-        self._checks = (
-            self._damage, self._language, self._personal, self._toxic, self._rules, self._contamination,
-        )  # fmt: skip
 
-    def __call__(self, item: Found | Refused) -> Page | Drop:
-        """Judge one record.
+    def judge(self, items: Sequence[Found | Refused]) -> list[Page | Drop]:
+        """What becomes of each record; nothing depends on those beside it. Every page that was extracted is measured by
+        all steps (``values``), and leaves by the first of `STAGES` that refuses it.
 
         Raises `DataError` for what cannot be read where ``on_error`` is ``fail``.
         """
+        results = [self._extracted(item) for item in items]
+        pages = [result for result in results if isinstance(result, Page)]
+        leaving: dict[int, Drop] = {}  # by the page's place in memory: ids may be equal
+        for page in pages:
+            drop = self._guarded(self._measure, page)
+            if drop is not None:
+                leaving[id(page)] = drop
+        for group in _groups(pages):
+            leaving.update((key, drop) for key, drop in self._by_rules(group).items() if key not in leaving)
+        if len(self.tests):
+            for page in pages:
+                drop = self._guarded(self._contamination, page)
+                if drop is not None:
+                    leaving.setdefault(id(page), drop)
+        return [leaving.get(id(result), result) for result in results]
+
+    def _extracted(self, item: Found | Refused) -> Page | Drop:
         if isinstance(item, Refused):
             if item.error and self.config.on_error == "fail":
                 raise DataError(f"{item.detail}\n  (on_error=skip counts it in the ledger and goes on)")
             return drop_refused(item)
+        page = Page("", item.source, item.offset, item.kind, item.url)
+        problem = ""
+
+        def run(_: Page) -> Drop | None:
+            nonlocal page, problem
+            page, problem = extract(item)
+            return None
+
+        failed = self._guarded(run, page)
+        if failed is not None:
+            return failed
+        if not problem:
+            return page
+        error = problem != "empty"
+        if error and self.config.on_error == "fail":
+            raise DataError(f"{item.source}, offset {item.offset}: {problem} (on_error=skip goes on)")
+        size = len(item.content)
+        detail = f"{problem}: {size} {'bytes' if isinstance(item.content, bytes) else 'characters'}"
+        return drop_page(page, "extract", problem, 0.0, 1.0, detail=detail, error=error)
+
+    def _guarded(self, step: Callable[[Page], Drop | None], page: Page) -> Drop | None:
+        """One poisonous page must not cost the others: what a step raises is an error of the page alone."""
         try:
-            return self._judge(item)
-        except Exception as error:  # one poisonous page must not cost the others
+            return step(page)
+        except Exception as error:
             if self.config.on_error == "fail":
                 raise
-            page = Page("", item.source, item.offset, item.kind, item.url)
             detail = f"{type(error).__name__}: {error}"
             return drop_page(page, "extract", "exception", 1.0, 0.0, detail=detail, error=True)
 
-    def _judge(self, item: Found) -> Page | Drop:
-        page, problem = extract(item)
-        if problem:
-            error = problem != "empty"
-            if error and self.config.on_error == "fail":
-                raise DataError(f"{item.source}, offset {item.offset}: {problem} (on_error=skip goes on)")
-            size = len(item.content)
-            detail = f"{problem}: {size} {'bytes' if isinstance(item.content, bytes) else 'characters'}"
-            return drop_page(page, "extract", problem, 0.0, 1.0, detail=detail, error=error)
-        for check in self._checks:
-            drop = check(page)
-            if drop is not None:
-                return drop
-        return page
+    def _measure(self, page: Page) -> Drop | None:
+        """The steps that look at one text: all of them, and the first that refuses it."""
+        self._identify(page)
+        drops = [self._damage(page), self._language(page), self._personal(page), self._toxic(page)]
+        return next((drop for drop in drops if drop is not None), None)
+
+    def _identify(self, page: Page) -> None:
+        page.values["text.characters"] = len(page.text)
+        if page.kind == "code":
+            page.language = "code"
+        else:
+            page.language, page.values["language.score"] = language.identify(page.text, self.config.languages)
 
     def _damage(self, page: Page) -> Drop | None:
         config = self.config.damage
         if page.kind == "code":
             return None
         share, count = damage.damage(page.text)
+        page.values |= {"damage.share": share, "damage.characters": count}
         if share > config.share and count >= config.characters:
             return drop_page(page, "damage", "mojibake", share, config.share, version=damage.VERSION)
         return None
 
     def _language(self, page: Page) -> Drop | None:
-        if page.kind == "code":
-            page.language = "code"
-            return None
         config = self.config.languages
-        page.language, score = language.identify(page.text, config)
+        if page.kind == "code":
+            return None
+        score = page.values["language.score"]
         if page.language not in config.keep:
             return drop_page(page, "language", page.language, score, 0.0, version=language.VERSION)
         threshold = config.threshold(page.language)
@@ -127,6 +163,7 @@ class Chain:
         if action == "keep":
             return None
         findings = personal.find_personal(page.text)
+        page.values["personal.findings"] = len(findings)
         if not findings:
             return None
         if action == "drop":
@@ -145,22 +182,60 @@ class Chain:
         if page.kind == "code":
             return None
         density, weight = toxic.toxicity(page.text)
+        page.values |= {"toxic.density": density, "toxic.weight": weight}
         if density > self.config.toxic.density and weight >= self.config.toxic.least:
             return drop_page(page, "toxic", "insults", density, self.config.toxic.density, version=toxic.VERSION)
         return None
 
-    def _rules(self, page: Page) -> Drop | None:
-        measures = Measures(page.text, page.language)
-        page.hashes = measures.hashes
-        broken = rules.judge(measures, self.config.rules)
-        if broken is None:
-            return None
-        return drop_page(page, "rules", broken.rule, broken.value, broken.threshold, version=broken.version)
+    def _by_rules(self, pages: Sequence[Page]) -> dict[int, Drop]:
+        """Pages of one language. Where measuring them together fails, each is measured alone."""
+        try:
+            measures = Measures([page.text for page in pages], pages[0].language)
+            values = rules.measure(measures, self.config.rules)
+        except Exception:
+            if len(pages) > 1:
+                return {key: drop for page in pages for key, drop in self._by_rules([page]).items()}
+            drop = self._guarded(self._fail_again, pages[0])
+            return {id(pages[0]): drop} if drop else {}
+        broken = rules.judge(values, self.config.rules.table(measures.language), len(pages))
+        leaving = {}
+        for number, (page, hashes) in enumerate(zip(pages, measures.page_hashes(), strict=True)):
+            page.hashes = hashes
+            page.values |= {f"rules.{name}": float(value[number]) for name, value in values.items()}
+            found = broken[number]
+            if found is not None:
+                leaving[id(page)] = drop_page(
+                    page, "rules", found.rule, found.value, found.threshold, version=found.version
+                )
+        return leaving
+
+    def _fail_again(self, page: Page) -> Drop | None:
+        rules.measure(Measures([page.text], page.language), self.config.rules)
+        return None
 
     def _contamination(self, page: Page) -> Drop | None:
-        hit = self.tests.find(page.text, page.hashes) if len(self.tests) else None
+        hit = self.tests.find(page.text, page.hashes)
+        page.values["contamination.share"] = hit.share if hit else 0.0
         if hit is None:
             return None
         rule, threshold = ("whole_item", 1.0) if hit.whole else ("lcs", self.config.contamination.share)
         version = contamination.VERSION
         return drop_page(page, "contamination", rule, hit.share, threshold, version=version, survivor=hit.test)
+
+
+def _groups(pages: Sequence[Page]) -> Iterator[list[Page]]:
+    """Pages of one language, as many together as their arrays fit the cache."""
+    by_language: dict[str, list[Page]] = {}
+    for page in pages:
+        by_language.setdefault(page.language, []).append(page)
+    for alike in by_language.values():
+        group: list[Page] = []
+        size = 0
+        for page in alike:
+            if group and size + len(page.text) > TOGETHER:
+                yield group
+                group, size = [], 0
+            group.append(page)
+            size += len(page.text)
+        if group:
+            yield group

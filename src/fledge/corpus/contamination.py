@@ -23,7 +23,7 @@ import numpy as np
 from pydantic import Field
 
 from fledge.core.config import Config
-from fledge.corpus.tokens import Hasher, Hashes, ladder, ngrams, tokens
+from fledge.corpus.tokens import Hashes, hash_tokens, ladder, ngrams, tokens
 
 VERSION = 1
 
@@ -68,7 +68,6 @@ class TestIndex:
 
     def __init__(self, items: Iterable[TestItem], config: ContaminationConfig) -> None:
         self.config = config
-        self._hasher = Hasher()
         self.ids: list[str] = []
         self.sequences: list[list[str]] = []
         self._whole: dict[int, dict[int, str]] = {}  # length -> hash of the whole prompt -> id
@@ -81,7 +80,7 @@ class TestIndex:
                 self.sequences.append(sequence)
             if len(prompt) < max(config.ngram, config.least):
                 if len(prompt) >= config.whole:
-                    key = int(ngrams(self._hasher(prompt), len(prompt))[0])
+                    key = int(ngrams(hash_tokens(prompt), len(prompt))[0])
                     self._whole.setdefault(len(prompt), {}).setdefault(key, item.id)
                 elif len(sequence) < max(config.ngram, config.least):
                     self.too_short += 1
@@ -93,7 +92,7 @@ class TestIndex:
     def _build(self) -> None:
         grams, owners = [], []
         for number, sequence in enumerate(self.sequences):
-            found = np.unique(ngrams(self._hasher(sequence), self.config.ngram))
+            found = np.unique(ngrams(hash_tokens(sequence), self.config.ngram))
             grams.append(found)
             owners.append(np.full(len(found), number, dtype=np.int32))
         keys = np.concatenate(grams) if grams else np.empty(0, dtype=np.uint64)
@@ -127,7 +126,7 @@ class TestIndex:
 
     def find(self, text: str, hashes: Hashes | None = None) -> Hit | None:
         """The test item that a text holds most of, or None. ``hashes`` are those of its tokens, where known."""
-        hashes = self._hasher(tokens(text)) if hashes is None else hashes
+        hashes = hash_tokens(tokens(text)) if hashes is None else hashes
         grams = dict(ladder(hashes, max([self.config.ngram, *self._whole])))
         hits = self._hits(grams.get(self.config.ngram, hashes[:0]))
         if not hits:

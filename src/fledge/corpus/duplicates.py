@@ -17,7 +17,7 @@ import numpy as np
 from pydantic import Field
 
 from fledge.core.config import Config
-from fledge.corpus.tokens import Hasher, Hashes, jaccard, mix, shingles, tokens
+from fledge.corpus.tokens import Hashes, hash_tokens, jaccard, mix, shingles, tokens
 
 VERSION = 1
 _NOT_WORD = re.compile(r"[\W_]+")
@@ -55,11 +55,10 @@ class MinHash:
         count = config.bands * config.rows
         self._a = generator.integers(0, 2**63, size=(count, 1), dtype=np.uint64) * np.uint64(2) + np.uint64(1)
         self._b = generator.integers(0, 2**63, size=(count, 1), dtype=np.uint64)
-        self._hasher = Hasher()
 
     def shingles(self, text: str, hashes: Hashes | None = None) -> Hashes:
         """The text's shingle set; ``hashes`` are those of its tokens, where known."""
-        return shingles(self._hasher(tokens(text)) if hashes is None else hashes, self.config.shingle)
+        return shingles(hash_tokens(tokens(text)) if hashes is None else hashes, self.config.shingle)
 
     def signature(self, shingles: Hashes) -> Hashes:
         """(bands*rows,) uint32 of a sorted set of shingles; of an empty one, all ones."""

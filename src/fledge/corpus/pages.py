@@ -48,6 +48,7 @@ class Page:
     meta: dict[str, Any] = field(default_factory=dict)
     id: str = ""
     hashes: Any = None  # of the text's tokens, kept between steps that need them; not written
+    values: dict[str, float] = field(default_factory=dict)  # what each step measured, as "stage.name"
 
     def __post_init__(self) -> None:
         if not self.id:
@@ -71,6 +72,7 @@ class Drop:
     survivor: str
     excerpt: str
     error: bool = False
+    values: dict[str, float] = field(default_factory=dict)  # the page's own, which later steps still add to
 
 
 def page_id(source: str, offset: int, text: str) -> str:
@@ -98,7 +100,7 @@ def drop_page(
     excerpt = detail or excerpt_of(page.text)
     return Drop(
         page.id, page.source, page.offset, page.url, page.language, stage, rule, version, float(value),
-        float(threshold), survivor, excerpt, error,
+        float(threshold), survivor, excerpt, error, page.values,
     )  # fmt: skip
 
 

@@ -36,6 +36,7 @@ class ReadConfig(Config):
     url_key: str = "url"
     stdlib_characters: int = Field(3_000_000, gt=0, description="cap of the input python:stdlib, in characters")
     split_characters: int = Field(20_000, ge=1_000, description="plain text is cut into pages near this length")
+    most_per_shard: int = Field(0, ge=0, description="read only so many records of each shard, as a sample; 0: all")
     max_record_bytes: int = Field(64 << 20, gt=0, description="larger records are refused")
 
 

@@ -35,15 +35,15 @@ def documents_table(pages: Sequence[Page]) -> pa.Table:
         for name in ("id", "text", "language", "source", "offset", "url", "kind"):
             columns[name].append(getattr(page, name))
         columns["meta"].append(json.dumps(page.meta, ensure_ascii=False, sort_keys=True))
-    return pa.table({name: _clean(values) for name, values in columns.items()}, schema=DOCUMENTS)
+    return pa.table({name: clean(values) for name, values in columns.items()}, schema=DOCUMENTS)
 
 
 def ledger_table(drops: Sequence[Drop]) -> pa.Table:
-    columns = {name: _clean([getattr(drop, name) for drop in drops]) for name in LEDGER.names}
+    columns = {name: clean([getattr(drop, name) for drop in drops]) for name in LEDGER.names}
     return pa.table(columns, schema=LEDGER)
 
 
-def _clean(values: list[Any]) -> list[Any]:
+def clean(values: list[Any]) -> list[Any]:
     """Half a surrogate pair is no UTF-8: such characters become U+FFFD where Arrow would refuse the column."""
     try:
         for value in values:

@@ -6,11 +6,12 @@ missing, and the bytes do not depend on the number of workers or their order.
 
 from __future__ import annotations
 
+import itertools
 import json
 import multiprocessing
 import os
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from pathlib import Path
 from typing import Any
@@ -21,9 +22,11 @@ from fledge.corpus.chain import Chain, ChainConfig
 from fledge.corpus.duplicates import MinHash, exact_key
 from fledge.corpus.inputs import Shard
 from fledge.corpus.pages import Drop, Page
-from fledge.corpus.read import read_part
+from fledge.corpus.read import Item, read_part
 from fledge.corpus.tables import documents_table, ledger_table, write_table
+from fledge.corpus.values import values_table
 
+CHUNK = 256  # records that are judged together
 _chains: dict[str, Chain] = {}  # one per process: the index of test items is built once
 
 
@@ -39,20 +42,20 @@ def run_shard(shard: Shard, config: ChainConfig, folder: Path) -> dict[str, int]
         return counts
     chain = chain_of(config)
     minhash = MinHash(config.duplicates)
-    pages: list[Page] = []
-    drops: list[Drop] = []
+    results: list[Page | Drop] = []
     bands: list[np.ndarray] = []
     keys: list[bytes] = []
-    for part in shard.parts:
-        for item in read_part(part, config.read):
-            result = chain(item)
-            if isinstance(result, Drop):
-                drops.append(result)
-                continue
-            pages.append(result)
-            keys.append(exact_key(result.text))
+    found = itertools.chain.from_iterable(read_part(part, config.read) for part in shard.parts)
+    for items in batched(itertools.islice(found, config.read.most_per_shard or None), CHUNK):
+        judged = chain.judge(items)
+        results += judged
+        for page in (result for result in judged if isinstance(result, Page)):
+            keys.append(exact_key(page.text))
             if config.duplicates.near:
-                bands.append(minhash.bands(minhash.signature(minhash.shingles(result.text, result.hashes))))
+                bands.append(minhash.bands(minhash.signature(minhash.shingles(page.text, page.hashes))))
+            page.hashes = None
+    pages = [result for result in results if isinstance(result, Page)]
+    drops = [result for result in results if isinstance(result, Drop)]
     counts = {
         "read": len(pages) + len(drops),
         "kept": len(pages),
@@ -65,6 +68,7 @@ def run_shard(shard: Shard, config: ChainConfig, folder: Path) -> dict[str, int]
     partial.mkdir(parents=True)
     write_table(partial / "documents.parquet", documents_table(pages))
     write_table(partial / "ledger.parquet", ledger_table(drops))
+    write_table(partial / "values.parquet", values_table(results, config))
     width = config.duplicates.bands if config.duplicates.near else 0
     np.save(partial / "bands.npy", np.array(bands, dtype=np.uint64).reshape(len(pages), width))
     np.save(partial / "keys.npy", np.frombuffer(b"".join(keys), dtype=np.uint8).reshape(len(pages), 16))
@@ -93,6 +97,13 @@ def run_shards(
         except BaseException:
             pool.shutdown(wait=True, cancel_futures=True)
             raise
+
+
+def batched(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
+    """Lists of ``size`` items, the last of what is left."""
+    iterator = iter(items)
+    while batch := list(itertools.islice(iterator, size)):
+        yield batch
 
 
 def chain_of(config: ChainConfig) -> Chain:

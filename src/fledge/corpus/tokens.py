@@ -1,7 +1,8 @@
 """Words of English and Chinese text, and their n-grams as numbers: what rules, duplicates and contamination count.
 
 Tokens here are language independent: a run of letters or digits, lower case after NFKC; each Han character alone.
-Their 64-bit hashes are the same in every process and on every machine (xxhash of UTF-8).
+Their 64-bit hashes are the same in every process and on every machine: a polynomial over the code points, of which
+those of all pieces of a long text are made at once (`SpanHasher`).
 """
 
 from __future__ import annotations
@@ -9,22 +10,28 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Iterable, Iterator
+from functools import lru_cache
 
 import numpy as np
-import xxhash
 
-HAN = "㐀-䶿一-鿿豈-﫿𠀀-𲎯"
+from fledge.corpus import characters
+from fledge.corpus.characters import HAN_RANGES as HAN
+
 _TOKEN = re.compile(rf"[{HAN}]|[^\W_{HAN}]+")
 _HAN = re.compile(rf"[{HAN}]")
 _KANA_HANGUL = re.compile("[\u3041-\u30ff\uac00-\ud7af\u1100-\u11ff]")
 _LATIN = re.compile("[A-Za-z]")
-_MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)
+MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)
+_BASE = 0xD1342543DE82EF95  # of the polynomial over code points: odd, so that it has an inverse modulo 2^64
 Hashes = np.ndarray  # (n,) uint64
 
 
 def normalise(text: str) -> str:
-    """NFKC and lower case: full-width letters and digits become ordinary ones."""
-    return unicodedata.normalize("NFKC", text).lower()
+    """NFKC and lower case, code point for code point: full-width letters and digits become ordinary ones."""
+    normal = unicodedata.normalize("NFKC", text)
+    if normal.isascii():
+        return normal.lower()
+    return characters.lower(_codes(normal)).tobytes().decode("utf-32-le", "surrogatepass")
 
 
 def tokens(text: str) -> list[str]:
@@ -32,29 +39,54 @@ def tokens(text: str) -> list[str]:
     return _TOKEN.findall(normalise(text))
 
 
-def tokens_of_normal(normal: str) -> list[str]:
-    """`tokens` of a text that is normalised already."""
-    return _TOKEN.findall(normal)
+def token_spans(classes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Where tokens begin and end, from the classes of the code points of normalised text: both (tokens,) int64."""
+    han = (classes & characters.HAN) != 0
+    plain = ((classes & characters.ALNUM) != 0) & ~han
+    begins = han | (plain & ~np.concatenate(([False], plain[:-1])))
+    ends = han | (plain & ~np.concatenate((plain[1:], [False])))
+    return np.flatnonzero(begins), np.flatnonzero(ends) + 1
 
 
-class Hasher:
-    """Token -> 64-bit hash, remembered while the memory is worth it."""
+def _codes(text: str) -> np.ndarray:
+    return np.frombuffer(text.encode("utf-32-le", "surrogatepass"), dtype=np.uint32)
 
-    def __init__(self, remembered: int = 500_000) -> None:
-        self._known: dict[str, int] = {}
-        self._remembered = remembered
 
-    def __call__(self, items: Iterable[str]) -> Hashes:
-        known = self._known
-        if len(known) > self._remembered:
-            known.clear()
-        values = []
-        for item in items:
-            value = known.get(item)
-            if value is None:
-                value = known[item] = xxhash.xxh3_64_intdigest(item.encode("utf-8", "surrogatepass"))
-            values.append(value)
-        return np.array(values, dtype=np.uint64)
+class SpanHasher:
+    """Hashes of pieces of a text from sums over its beginning: with values v of the code points and H(i) the sum of
+    v(j) B^j, j < i, the piece from a to b has (H(b) - H(a)) / B^a, wherever it stands (Karp and Rabin 1987)."""
+
+    _powers = _inverses = np.empty(0, np.uint64)  # of B, for the longest text so far
+
+    def __init__(self, codes: np.ndarray) -> None:
+        if len(codes) >= len(self._powers):
+            SpanHasher._powers, SpanHasher._inverses = _powers(2 * len(codes) + 1)
+        terms = _values()[codes] * self._powers[: len(codes)]
+        self._sums = np.concatenate((np.zeros(1, np.uint64), np.cumsum(terms, dtype=np.uint64)))
+
+    def __call__(self, start: np.ndarray, end: np.ndarray) -> Hashes:
+        return mix((self._sums[end] - self._sums[start]) * self._inverses[start])
+
+
+@lru_cache(maxsize=1)
+def _values() -> Hashes:
+    """A number as good as random for each code point."""
+    return mix(np.arange(1, 0x110001, dtype=np.uint64) * MULTIPLIER)
+
+
+def _powers(count: int) -> tuple[Hashes, Hashes]:
+    """B^0, B^1, ... and those of its inverse, modulo 2^64."""
+    made = [np.full(count, number, dtype=np.uint64) for number in (_BASE, pow(_BASE, -1, 1 << 64))]
+    for powers in made:
+        powers[0] = 1
+    return np.cumprod(made[0], dtype=np.uint64), np.cumprod(made[1], dtype=np.uint64)
+
+
+def hash_tokens(items: Iterable[str]) -> Hashes:
+    """(tokens,) uint64, as `SpanHasher` has them."""
+    items = list(items)
+    end = np.cumsum(np.fromiter(map(len, items), dtype=np.int64, count=len(items)))
+    return SpanHasher(_codes("".join(items)))(np.concatenate(([0], end[:-1])) if items else end, end)
 
 
 def ngrams(hashes: Hashes, n: int) -> Hashes:
@@ -75,7 +107,7 @@ def ladder(hashes: Hashes, longest: int) -> Iterator[tuple[int, Hashes]]:
         if n > len(hashes):
             return
         if n > 1:
-            result = result[:-1] * _MULTIPLIER + hashes[n - 1 :]
+            result = result[:-1] * MULTIPLIER + hashes[n - 1 :]
         yield n, result
 
 

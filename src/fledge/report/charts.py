@@ -1,4 +1,5 @@
-"""Curves as inline SVG. Colours are those of the page (CSS variables), so that they follow its light or dark theme."""
+"""Curves and histograms as inline SVG. Colours are those of the page (CSS variables), so that they follow its light or
+dark theme."""
 
 from __future__ import annotations
 
@@ -6,7 +7,7 @@ import io
 import itertools
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -75,11 +76,47 @@ def charts(rows: Sequence[Mapping[str, Any]], limit: int = 16) -> tuple[list[Cha
 
 def line(steps: Sequence[float], values: Sequence[float], key: str) -> str:
     """One curve, with a smoothed one above where there are many points. Returns an ``<svg>`` element."""
+    steps, values = _binned(list(steps), list(values))
+    smooth = _smoothed(values) if len(values) >= 40 and key not in {"lr"} else None
+
+    def draw(axes: Any) -> None:
+        axes.plot(
+            steps, values, color=_ACCENT, linewidth=1.5 if smooth is None else 0.7,
+            alpha=1.0 if smooth is None else 0.32, marker="o" if len(values) <= 30 else None, markersize=2.6,
+        )  # fmt: skip
+        if smooth is not None:
+            axes.plot(steps, smooth, color=_ACCENT, linewidth=1.7)
+        axes.margins(x=0.01)
+        axes.locator_params(axis="x", nbins=5, integer=True)
+
+    return _drawn(draw, key)
+
+
+def histogram(values: Any, key: str, thresholds: Sequence[float] = (), bins: int = 40) -> str:
+    """How often values occur, with dashed lines at thresholds. Beyond the 0.5% at each end, values are counted in the
+    outermost bins; a threshold further out is drawn at the edge. Returns an ``<svg>`` element."""
+    import numpy as np
+
+    low, high = np.quantile(values, (0.005, 0.995)) if len(values) else (0.0, 1.0)
+    low, high = min(low, *thresholds, high), max(high, *thresholds, low)
+    high = high if high > low else low + 1
+    counts, edges = np.histogram(np.clip(values, low, high), bins=bins, range=(low, high))
+
+    def draw(axes: Any) -> None:
+        axes.bar(edges[:-1], counts, width=np.diff(edges), align="edge", color=_ACCENT, alpha=0.6, linewidth=0)
+        for threshold in thresholds:
+            axes.axvline(threshold, color=_INK, linewidth=1.2, linestyle=(0, (4, 2)))
+        axes.margins(x=0.02)
+        axes.locator_params(axis="x", nbins=5)
+
+    return _drawn(draw, key)
+
+
+def _drawn(draw: Callable[[Any], None], key: str) -> str:
     import matplotlib
     from matplotlib.backends.backend_svg import FigureCanvasSVG
     from matplotlib.figure import Figure
 
-    steps, values = _binned(list(steps), list(values))
     style: Any = {
         "svg.fonttype": "none", "svg.hashsalt": key, "font.size": 8.5, "axes.edgecolor": _LINE, "text.color": _INK,
         "axes.labelcolor": _INK, "xtick.color": _INK, "ytick.color": _INK, "grid.color": _LINE, "axes.linewidth": 0.8,
@@ -91,17 +128,8 @@ def line(steps: Sequence[float], values: Sequence[float], key: str) -> str:
         axes.grid(axis="y", linewidth=0.6)
         axes.spines[["top", "right"]].set_visible(False)
         axes.tick_params(length=0, pad=4)
-        smooth = _smoothed(values) if len(values) >= 40 and key not in {"lr"} else None
-        few = len(values) <= 30
-        axes.plot(
-            steps, values, color=_ACCENT, linewidth=1.5 if smooth is None else 0.7,
-            alpha=1.0 if smooth is None else 0.32, marker="o" if few else None, markersize=2.6,
-        )  # fmt: skip
-        if smooth is not None:
-            axes.plot(steps, smooth, color=_ACCENT, linewidth=1.7)
-        axes.margins(x=0.01)
+        draw(axes)
         axes.locator_params(axis="y", nbins=5)
-        axes.locator_params(axis="x", nbins=5, integer=True)
         axes.yaxis.set_major_formatter(_tick)
         axes.xaxis.set_major_formatter(_tick)
         buffer = io.StringIO()

@@ -19,15 +19,17 @@ def write_report(folder: Path) -> Path:
     Raises `fledge.core.errors.ArtefactError` where the folder holds nothing of a run.
     """
     folder = Path(folder).expanduser()
-    text = render(sections(read_run(folder)))
-    path = folder / REPORT
-    temporary = folder / f".{REPORT}.tmp"
-    temporary.write_text(text, encoding="utf-8")
+    return write_page(folder / REPORT, "report.html", sections(read_run(folder)))
+
+
+def write_page(path: Path, template: str, values: dict[str, Any]) -> Path:
+    temporary = path.with_name(f".{path.name}.tmp")
+    temporary.write_text(render(template, values), encoding="utf-8")
     os.replace(temporary, path)
     return path
 
 
-def render(values: dict[str, Any]) -> str:
+def render(template: str, values: dict[str, Any]) -> str:
     """Everything is escaped, but what our own code drew: `Markup` values."""
     import jinja2
 
@@ -37,7 +39,7 @@ def render(values: dict[str, Any]) -> str:
         loader=jinja2.FunctionLoader(lambda name: (own / name).read_text(encoding="utf-8")),
     )  # fmt: skip
     environment.filters |= {"percent": percent, "count": count, "duration": duration, "size": size}
-    return environment.get_template("report.html").render(**values, css=(own / "report.css").read_text("utf-8"))
+    return environment.get_template(template).render(**values, css=(own / "report.css").read_text("utf-8"))
 
 
 def percent(value: float | None) -> str:

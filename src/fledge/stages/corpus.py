@@ -1,12 +1,14 @@
 """Stage ``corpus``: pages in, clean documents and a ledger of all that was left out.
 
 Writes ``documents/*.parquet`` (id, text, language, source, offset, url, kind, meta as JSON), ``ledger/*.parquet`` (one
-row for every record that was read and is not a document), ``funnel.json``, ``inputs.json`` (where the sources were),
+row for every record that was read and is not a document), ``values/*.parquet`` (what was measured on every page, kept
+or not), ``funnel.json``, ``inputs.json`` (where the sources were),
 and with planted truth ``truth.json``.
 """
 
 from __future__ import annotations
 
+import os
 import shutil
 import time
 from pathlib import Path
@@ -113,6 +115,9 @@ def _make(config: Config, inputs: Any, work: Work) -> None:
     places = [folder / f"shard-{shard.index:05d}" for shard in inputs.shards]
     totals = finish(places, chain, work.folder)
     check(totals, counts.get("read", 0))
+    (work.folder / "values").mkdir(exist_ok=True)
+    for place, shard in zip(places, inputs.shards, strict=True):
+        os.replace(place / "values.parquet", work.folder / "values" / f"part-{shard.index:05d}.parquet")
     report = funnel(work.folder / "ledger", counts.get("read", 0))
     write_json(work.folder / "funnel.json", report)
     write_json(work.folder / "inputs.json", {name: str(path.absolute()) for name, path in inputs.roots.items()})

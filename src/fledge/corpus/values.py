@@ -1,0 +1,57 @@
+"""The side table of a corpus: everything that was measured on every page that was extracted, kept or not.
+
+``values/*.parquet``, a row a page in the order of reading: id, url, language, the stage and rule by which it left before
+duplicates were looked for (empty where it stayed), an excerpt, and a column for each value, null where it was not
+measured (rules of another language). What other thresholds would do is computed from it, without the texts (replay.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from fledge.corpus.chain import ChainConfig
+from fledge.corpus.pages import Drop, Page, excerpt_of
+from fledge.corpus.tables import clean
+
+ABOUT = ("id", "url", "language", "stage", "rule", "excerpt")
+_BEFORE = (
+    "text.characters", "language.score", "damage.share", "damage.characters", "personal.findings", "toxic.density",
+    "toxic.weight", "contamination.share",
+)  # fmt: skip
+
+
+def names(config: ChainConfig) -> list[str]:
+    """The columns of values: the same in every shard."""
+    languages = (*config.languages.keep, "code")
+    return [*_BEFORE, *sorted({f"rules.{name}" for language in languages for name in config.rules.table(language)})]
+
+
+def values_table(results: Sequence[Page | Drop], config: ChainConfig) -> pa.Table:
+    """Of what became of the pages of a shard; what never was a page has no row."""
+    measured = [result for result in results if result.values]
+    about = {
+        "id": [r.id for r in measured],
+        "url": clean([r.url for r in measured]),
+        "language": [r.language for r in measured],
+        "stage": [r.stage if isinstance(r, Drop) else "" for r in measured],
+        "rule": [r.rule if isinstance(r, Drop) else "" for r in measured],
+        "excerpt": clean([r.excerpt if isinstance(r, Drop) else excerpt_of(r.text) for r in measured]),
+    }
+    columns = {name: pa.array(column, pa.string()) for name, column in about.items()}
+    for name in names(config):
+        columns[name] = pa.array([r.values.get(name) for r in measured], pa.float64())
+    return pa.table(columns)
+
+
+def read_values(path: Path) -> tuple[dict[str, list[str]], dict[str, np.ndarray]]:
+    """One file: what is said about the pages, and their values, (pages,) float64 with NaN where none was measured."""
+    import pyarrow.parquet as pq
+
+    table = pq.read_table(path)
+    about = {name: table[name].to_pylist() for name in ABOUT}
+    numbers = [name for name in table.column_names if name not in ABOUT]
+    return about, {name: table[name].to_numpy().astype(np.float64) for name in numbers}
