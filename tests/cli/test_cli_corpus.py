@@ -82,3 +82,28 @@ def test_the_door_says_what_it_takes() -> None:
     assert "why" in shown
     assert "make" in shown
     assert "duplicates.jaccard" in fledge("corpus", "--keys").stdout
+
+
+def test_a_report_of_a_corpus_and_of_inputs_that_are_none_yet(pages: Path) -> None:
+    out = pages / "corpus"
+    fledge("corpus", pages / "pages", pages / "more.jsonl", "--out", out)
+    done = fledge("corpus", "report", out, "rules.limits.en.words={min: 200}", "--out", pages / "r.html")
+    assert "words" in done.stdout
+    assert "1 pages are decided otherwise" in done.stdout or "2 pages are decided otherwise" in done.stdout
+    assert "would stay" in (pages / "r.html").read_text(encoding="utf-8")
+    inputs = (pages / "pages", pages / "more.jsonl")
+    sampled = fledge("corpus", "report", *inputs, "--sample", "2", "--out", pages / "s.html")
+    assert "unique_words" in sampled.stdout or "stay before duplicates" in sampled.stdout
+    assert (pages / "s.html").exists()
+
+
+def test_pages_are_judged_and_judging_goes_on(pages: Path) -> None:
+    out, kept = pages / "corpus", pages / "judged.jsonl"
+    fledge("corpus", pages / "pages", pages / "more.jsonl", "--out", out)
+    first = fledge("corpus", "review", out, "-n", "5", "--out", kept, stdin="maybe\ny\nq\n").stdout
+    assert "1 of 1 were right: 100%" in first
+    second = fledge("corpus", "review", out, "-n", "5", "--out", kept, stdin="n\ns\n").stdout
+    assert "1 of 2 were right: 50%, 95% interval 9-91%" in second
+    assert [json.loads(line)["right"] for line in kept.read_text().splitlines()] == [True, False]
+    stayed = fledge("corpus", "review", out, "--rule", "kept", "--out", pages / "k.jsonl", stdin="y\n").stdout
+    assert "should it have stayed?" in stayed

@@ -40,12 +40,13 @@ def process(*arguments: str | Path, check: int = 0, **variables: str) -> Done:
     return Done(done.stdout, done.stderr)
 
 
-def fledge(*arguments: str | Path, check: int = 0, **variables: str) -> Done:
+def fledge(*arguments: str | Path, check: int = 0, stdin: str = "", **variables: str) -> Done:
     """The same in this process, for speed."""
     out, err = io.StringIO(), io.StringIO()
     with pytest.MonkeyPatch.context() as patch, redirect_stdout(out), redirect_stderr(err):
         for name, value in {"COLUMNS": "100", **variables}.items():
             patch.setenv(name, value)
+        patch.setattr(sys, "stdin", io.StringIO(stdin))
         patch.setattr(sys, "argv", ["fledge", *map(str, arguments)])
         try:
             main()

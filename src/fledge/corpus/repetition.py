@@ -18,7 +18,8 @@ def shares(hashes: Hashes, page: np.ndarray, length: np.ndarray, pages: int) -> 
     n-grams look repetitive. ``again_N``: covered by n-grams that occurred before in the page, each character once.
     """
     whole = np.bincount(page, length, minlength=pages)
-    found = {f"top_{n}": np.zeros(pages) for n in TOP} | {f"again_{n}": np.zeros(pages) for n in AGAIN}
+    names = [*(f"top_{n}" for n in TOP), *(f"again_{n}" for n in AGAIN)]
+    found: dict[str, np.ndarray] = {name: np.zeros(pages) for name in names}
     sums = np.concatenate(([0], np.cumsum(length)))
     salt = mix(page.astype(np.uint64) + np.uint64(1))
     keys, places = hashes, np.arange(len(hashes))  # n-grams that may occur twice, and where they begin
@@ -47,6 +48,8 @@ def _repeated(keys: Hashes) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Entries whose key occurs more than once, those of a key together and in order; where each key's begin among
     them, and how many it has."""
     order = np.argsort(keys, kind="stable")
+    if not len(order):
+        return order, order, order
     ordered = keys[order]
     same = np.concatenate(([False], ordered[1:] == ordered[:-1], [False]))
     many = same[1:] | same[:-1]

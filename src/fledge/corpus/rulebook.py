@@ -137,7 +137,7 @@ def bracketed(page: Measures) -> np.ndarray:
 
 @rule("digits", 1, "CT-LLM row 9: of letters and digits; calculations do not count (ours)")
 def digits(page: Measures) -> np.ndarray:
-    return share(*(page.count(page.outside_calculations(of)) for of in (DIGIT, ALNUM)))
+    return share(page.count(page.outside_calculations(DIGIT)), page.count(page.outside_calculations(ALNUM)))
 
 
 @rule("punctuation", 1, "CT-LLM row 12: share of characters")

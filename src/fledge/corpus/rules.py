@@ -21,11 +21,14 @@ from fledge.corpus.rulebook import RULES
 Values = dict[str, np.ndarray]  # by rule, (pages,) float64
 
 
+_OURS: dict[str, tuple[str, ...]] = dict.fromkeys(SETS, ("fledge",))
+
+
 class RulesConfig(Config):
     """Sets of limits, one over the other, and over them single limits, by language."""
 
     sets: dict[str, tuple[str, ...]] = Field(
-        default_factory=lambda: dict.fromkeys(SETS, ("fledge",)),
+        default_factory=lambda: dict(_OURS),
         description="by language: fledge; en: gopher, c4, fineweb, map_neo; zh: fineweb2, ct_llm, ct_llm_code. Of "
         "several, a later one's limits replace an earlier one's of the same rule",
     )
@@ -45,7 +48,7 @@ class RulesConfig(Config):
                 if name not in known:
                     raise ValueError(f"{language}: there is no set {name!r}; sets: {', '.join(known) or 'none'}")
         named = {language: (names,) if isinstance(names, str) else names for language, names in given.items()}
-        return {**dict.fromkeys(SETS, ("fledge",)), **named}
+        return {**_OURS, **named}
 
     @field_validator("limits", mode="before")
     @classmethod

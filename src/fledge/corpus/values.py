@@ -1,8 +1,8 @@
 """The side table of a corpus: everything that was measured on every page that was extracted, kept or not.
 
-``values/*.parquet``, a row a page in the order of reading: id, url, language, the stage and rule by which it left before
-duplicates were looked for (empty where it stayed), an excerpt, and a column for each value, null where it was not
-measured (rules of another language). What other thresholds would do is computed from it, without the texts (replay.py).
+``values/*.parquet``, a row a page in the order of reading: id, url, language, the stage and rule by which it left
+before duplicates were looked for (empty where it stayed), an excerpt, and a column for each value, null where it was
+not measured (rules of another language). What other thresholds would do is computed from it (replay.py).
 """
 
 from __future__ import annotations

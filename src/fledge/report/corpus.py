@@ -86,7 +86,7 @@ def _histograms(asked: Replay, config: ChainConfig) -> list[dict[str, Any]]:
             title = f"{language}: {name.replace('_', ' ')}"
             found.append((effect.alone, {"title": title, "svg": svg, "taken": effect.alone, "limits": thresholds}))
     found.sort(key=lambda item: (-item[0], item[1]["title"]))
-    lengths = [
+    lengths: list[dict[str, Any]] = [
         {"title": f"{la}: characters, as powers of ten", "taken": None, "limits": [],
          "svg": Markup(charts.histogram(np.log10(np.maximum(columns["text.characters"], 1)), f"length-{la}"))}
         for la, columns in sorted(asked.values.items()) if len(columns.get("text.characters", ())) > 20
