@@ -8,11 +8,12 @@ from functools import lru_cache
 import numpy as np
 
 HAN_RANGES = "㐀-䶿一-鿿豈-﫿𠀀-𲎯"
-SPACE, DIGIT, LETTER, ALNUM, HAN = 1, 2, 4, 8, 16
+SPACE, DIGIT, LETTER, ALNUM, HAN, LATIN, KANA_HANGUL = 1, 2, 4, 8, 16, 32, 64
 _LAST_CASED = 0x1E943  # no code point above it has a lower case
 # As Python's regular expressions and str have them; the 0 between texts counts as white space.
 _PATTERNS = {
     SPACE: r"[\s\0]+", DIGIT: r"\d+", LETTER: r"[^\W\d_]+", ALNUM: r"[^\W_]+", HAN: rf"[{HAN_RANGES}]+",
+    LATIN: "[A-Za-z]+", KANA_HANGUL: "[\u3041-\u30ff\uac00-\ud7af\u1100-\u11ff]+",
 }  # fmt: skip
 
 
@@ -39,6 +40,22 @@ def classes(codes: np.ndarray) -> np.ndarray:
     """(characters,) uint8: the classes of code points, or-ed."""
     result: np.ndarray = _table()[codes]
     return result
+
+
+def code_points(text: str) -> np.ndarray:
+    """(characters,) uint32"""
+    return np.frombuffer(text.encode("utf-32-le", "surrogatepass"), dtype=np.uint32)
+
+
+@lru_cache(maxsize=4)
+def _tally(text: str) -> np.ndarray:
+    return np.bincount(classes(code_points(text)), minlength=256)
+
+
+def count(text: str, of: int) -> int:
+    """How many characters of a text are of a class."""
+    tally = _tally(text)
+    return int(tally[(np.arange(len(tally)) & of) != 0].sum())
 
 
 def lower(codes: np.ndarray) -> np.ndarray:

@@ -18,9 +18,6 @@ from fledge.corpus import characters
 from fledge.corpus.characters import HAN_RANGES as HAN
 
 _TOKEN = re.compile(rf"[{HAN}]|[^\W_{HAN}]+")
-_HAN = re.compile(rf"[{HAN}]")
-_KANA_HANGUL = re.compile("[\u3041-\u30ff\uac00-\ud7af\u1100-\u11ff]")
-_LATIN = re.compile("[A-Za-z]")
 MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)
 _BASE = 0xD1342543DE82EF95  # of the polynomial over code points: odd, so that it has an inverse modulo 2^64
 Hashes = np.ndarray  # (n,) uint64
@@ -31,7 +28,7 @@ def normalise(text: str) -> str:
     normal = unicodedata.normalize("NFKC", text)
     if normal.isascii():
         return normal.lower()
-    return characters.lower(_codes(normal)).tobytes().decode("utf-32-le", "surrogatepass")
+    return characters.lower(characters.code_points(normal)).tobytes().decode("utf-32-le", "surrogatepass")
 
 
 def tokens(text: str) -> list[str]:
@@ -46,10 +43,6 @@ def token_spans(classes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     begins = han | (plain & ~np.concatenate(([False], plain[:-1])))
     ends = han | (plain & ~np.concatenate((plain[1:], [False])))
     return np.flatnonzero(begins), np.flatnonzero(ends) + 1
-
-
-def _codes(text: str) -> np.ndarray:
-    return np.frombuffer(text.encode("utf-32-le", "surrogatepass"), dtype=np.uint32)
 
 
 class SpanHasher:
@@ -86,7 +79,7 @@ def hash_tokens(items: Iterable[str]) -> Hashes:
     """(tokens,) uint64, as `SpanHasher` has them."""
     items = list(items)
     end = np.cumsum(np.fromiter(map(len, items), dtype=np.int64, count=len(items)))
-    return SpanHasher(_codes("".join(items)))(np.concatenate(([0], end[:-1])) if items else end, end)
+    return SpanHasher(characters.code_points("".join(items)))(np.concatenate(([0], end[:-1])) if items else end, end)
 
 
 def ngrams(hashes: Hashes, n: int) -> Hashes:
@@ -135,13 +128,13 @@ def jaccard(a: Hashes, b: Hashes) -> float:
 
 
 def han_count(text: str) -> int:
-    return len(_HAN.findall(text))
+    return 0 if text.isascii() else characters.count(text, characters.HAN)
 
 
 def latin_count(text: str) -> int:
-    return len(_LATIN.findall(text))
+    return characters.count(text, characters.LATIN)
 
 
 def kana_hangul_count(text: str) -> int:
     """Characters that Japanese and Korean have and Chinese has not."""
-    return len(_KANA_HANGUL.findall(text))
+    return 0 if text.isascii() else characters.count(text, characters.KANA_HANGUL)
