@@ -15,9 +15,12 @@ from corpus_pages import CHINESE, ENGLISH
 
 from fledge.core.config import build
 from fledge.core.errors import ConfigError
+from fledge.corpus.chain import Chain, ChainConfig
 from fledge.corpus.damage import damage
 from fledge.corpus.language import LanguageConfig, identify, scores
+from fledge.corpus.line_rules import LinesConfig, without
 from fledge.corpus.measures import Measures
+from fledge.corpus.pages import Drop, Found, Page
 from fledge.corpus.personal import find_personal, luhn, mask, valid_identity
 from fledge.corpus.rule_sets import SETS, Limits
 from fledge.corpus.rulebook import RULES
@@ -314,3 +317,30 @@ def test_abuse_is_dense() -> None:
     density, weight = toxicity(ENGLISH * 3 + " It was a stupid mistake.")
     assert density <= config.density or weight < config.least
     assert toxicity(ENGLISH) == (0.0, 0.0)
+
+
+def test_lines_that_are_no_part_of_the_text() -> None:
+    text = f"{ENGLISH}\nSign in\n\nWe use cookies on this page.\n1,204 likes\nPlease enable JavaScript.\nA title"
+    text += "\n版权所有 某某公司\n阅读全文"
+    config = build(LinesConfig, {"drop": ["javascript", "policy", "interface", "counter"]})
+    left, share, gone = without(text, config)
+    assert left == f"{ENGLISH}\n\nA title"
+    assert gone == {"interface": 2, "policy": 2, "counter": 1, "javascript": 1}
+    assert share == pytest.approx(1 - len(ENGLISH + "A title") / sum(map(len, text.split("\n"))))
+    assert without(text, build(LinesConfig, {"drop": ["terminal", "short"]}))[0].startswith(ENGLISH + "\n\nWe use")
+    assert without(CHINESE, build(LinesConfig, {"drop": ["terminal", "short"]})) == (CHINESE, 0.0, {})
+    assert without(text, LinesConfig()) == (text, 0.0, {})
+    with pytest.raises(ConfigError, match="terminal"):
+        build(LinesConfig, {"drop": ["terminals"]})
+
+
+def test_a_page_of_which_too_much_goes_leaves() -> None:
+    chain = Chain(build(ChainConfig, {"lines": {"drop": ["policy"], "most": 0.3}}))
+    policy = "\n".join(f"Our privacy policy, part {n}, tells you what we do with the data." for n in range(9))
+    some, most = chain.judge([Found("a", n, "text", f"{ENGLISH}\n{policy[:cut]}") for n, cut in enumerate((60, 600))])
+    assert isinstance(some, Page)
+    assert some.text == ENGLISH
+    assert some.meta["lines"] == {"policy": 1}
+    assert isinstance(most, Drop)
+    assert (most.stage, most.rule, most.threshold) == ("lines", "too_many", 0.3)
+    assert most.values["lines.share"] == most.value > 0.5

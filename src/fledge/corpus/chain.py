@@ -9,12 +9,13 @@ from pydantic import Field, ValidationInfo, field_validator
 
 from fledge.core.config import Config
 from fledge.core.errors import DataError
-from fledge.corpus import contamination, damage, language, personal, rules, toxic
+from fledge.corpus import contamination, damage, language, line_rules, personal, rules, toxic
 from fledge.corpus.contamination import ContaminationConfig
 from fledge.corpus.damage import DamageConfig
 from fledge.corpus.duplicates import DuplicatesConfig
 from fledge.corpus.extract import extract
 from fledge.corpus.language import LanguageConfig
+from fledge.corpus.line_rules import LinesConfig
 from fledge.corpus.measures import Measures
 from fledge.corpus.pages import Drop, Found, Page, Refused, drop_page, drop_refused
 from fledge.corpus.personal import PersonalConfig
@@ -24,7 +25,7 @@ from fledge.corpus.toxic import ToxicConfig
 
 # In this order; duplicates are found over the whole corpus, after all shards went through the others.
 STAGES = (
-    "read", "extract", "damage", "language", "personal", "toxic", "rules", "contamination", "duplicates",
+    "read", "extract", "damage", "language", "lines", "personal", "toxic", "rules", "contamination", "duplicates",
 )  # fmt: skip
 TOGETHER = 1 << 17  # characters that are measured together: their arrays are a few megabytes
 
@@ -35,6 +36,7 @@ class ChainConfig(Config):
     read: ReadConfig = Field(default_factory=ReadConfig)
     damage: DamageConfig = Field(default_factory=DamageConfig)
     languages: LanguageConfig = Field(default_factory=LanguageConfig)
+    lines: LinesConfig = Field(default_factory=LinesConfig)
     rules: RulesConfig = Field(default_factory=RulesConfig)
     personal: PersonalConfig = Field(default_factory=PersonalConfig)
     toxic: ToxicConfig = Field(default_factory=ToxicConfig)
@@ -125,7 +127,7 @@ class Chain:
     def _measure(self, page: Page) -> Drop | None:
         """The steps that look at one text: all of them, and the first that refuses it."""
         self._identify(page)
-        drops = [self._damage(page), self._language(page), self._personal(page), self._toxic(page)]
+        drops = [self._damage(page), self._language(page), self._lines(page), self._personal(page), self._toxic(page)]
         return next((drop for drop in drops if drop is not None), None)
 
     def _identify(self, page: Page) -> None:
@@ -156,6 +158,18 @@ class Chain:
         if score < threshold:
             return drop_page(page, "language", "uncertain", score, threshold, version=language.VERSION)
         return None
+
+    def _lines(self, page: Page) -> Drop | None:
+        config = self.config.lines
+        if page.kind == "code" or not config.drop:
+            return None
+        page.text, share, gone = line_rules.without(page.text, config)
+        page.values["lines.share"] = share
+        if gone:
+            page.meta["lines"] = gone
+        if page.text and share <= config.most:
+            return None
+        return drop_page(page, "lines", "too_many", share, config.most, version=line_rules.VERSION, detail=str(gone))
 
     def _personal(self, page: Page) -> Drop | None:
         config = self.config.personal

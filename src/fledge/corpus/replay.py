@@ -89,6 +89,7 @@ def _broken(
         found[f"language.{language}"] = languages == language
     least = np.array([config.languages.threshold(language) for language in languages], dtype=np.float64)
     found["language.uncertain"] = ~foreign & ~code & (values["language.score"] < least)
+    found["lines.too_many"] = values["lines.share"] > config.lines.most
     drops = np.where(code, config.personal.code_action == "drop", config.personal.action == "drop")
     found["personal.any"] = drops & (values["personal.findings"] > config.personal.most)
     dense, heavy = values["toxic.density"] > config.toxic.density, values["toxic.weight"] >= config.toxic.least

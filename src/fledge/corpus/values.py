@@ -19,8 +19,8 @@ from fledge.corpus.tables import clean
 
 ABOUT = ("id", "url", "language", "stage", "rule", "excerpt")
 _BEFORE = (
-    "text.characters", "language.score", "damage.share", "damage.characters", "personal.findings", "toxic.density",
-    "toxic.weight", "contamination.share",
+    "text.characters", "language.score", "damage.share", "damage.characters", "lines.share", "personal.findings",
+    "toxic.density", "toxic.weight", "contamination.share",
 )  # fmt: skip
 
 
