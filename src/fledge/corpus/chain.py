@@ -123,22 +123,15 @@ class Chain:
 
     def _personal(self, page: Page) -> Drop | None:
         config = self.config.personal
-        action = config.code_action if page.kind == "code" else config.action
-        if action == "keep":
-            return None
-        findings = personal.find_personal(page.text)
-        if not findings:
-            return None
-        if action == "drop":
-            if len(findings) <= config.most:
-                return None
-            kind = findings[0].kind
+        treated = personal.treat(page.text, config, page.kind == "code")
+        if treated.drop:
             return drop_page(
-                page, "personal", kind, len(findings), config.most, version=personal.VERSION,
-                detail=personal.mask(page.text, findings)[:160],
+                page, "personal", treated.drop, treated.dropping, config.most, version=personal.VERSION,
+                detail=treated.excerpt,
             )  # fmt: skip
-        page.text = personal.mask(page.text, findings)
-        page.meta["masked"] = len(findings)
+        if treated.masked:
+            page.text = treated.text
+            page.meta["masked"] = treated.masked  # by kind
         return None
 
     def _toxic(self, page: Page) -> Drop | None:
