@@ -24,7 +24,7 @@ from fledge.core.errors import ArtefactError
 from fledge.corpus.units import END, START, UNKNOWN, Units, UnitsConfig
 
 VERSION = 1
-CONFIG, WEIGHTS = "config.json", "model.safetensors"
+CONFIG, WEIGHTS, TOKENIZER = "config.json", "model.safetensors", "tokenizer"
 _KIND = "fledge-ngram"
 _BATCH = 1 << 16  # characters of texts that are looked up together
 
@@ -148,7 +148,7 @@ class NgramModel:
                 Level(tensors[f"keys.{k}"], tensors[f"p.{k}"], tensors[f"gamma.{k}"])
                 for k in range(1, values["order"] + 1)
             ]
-            units = Units(config, folder if config.kind == "tokens" else None, values["tokenizer"])
+            units = Units(config, folder / TOKENIZER if config.kind == "tokens" else None, values["tokenizer"])
             return cls(units, tensors["vocabulary"], levels, float(values["uniform"]))
         except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
             raise ArtefactError(f"{folder}: cannot be read as an n-gram model: {error}") from None

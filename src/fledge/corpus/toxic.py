@@ -1,13 +1,17 @@
-"""Abuse: a short list of ordinary insults in English and Chinese, and how dense they stand.
+"""Abuse: a short list of ordinary insults in English and Chinese, and how dense they stand; and a classifier, if given.
 
-A word that also has an innocent use weighs less; a page is dropped for density, not for one word. A trained
-classifier is the better tool and comes later; this list finds open abuse and nothing subtle.
+A word that also has an innocent use weighs less; a page is dropped for density, not for one word. The list finds open
+abuse and nothing subtle; a classifier trained on abuse of the user's own choice (`fledge train-classifier
+toxic=PATH clean=PATH`) finds what it was shown.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
+from pathlib import Path
 
+import numpy as np
 from pydantic import Field
 
 from fledge.core.config import Config
@@ -52,6 +56,9 @@ class ToxicConfig(Config):
 
     density: float = Field(1.5, description="weight of insults per 100 words (two Han characters count as a word)")
     least: float = Field(2.0, description="pages with less weight in all are let pass")
+    classifier: Path | None = Field(None, description="folder made by train-classifier, beside the list")
+    label: str = Field("toxic", description="label of the classifier that stands for abuse")
+    probability: float = Field(0.9, gt=0, le=1, description="a page that the classifier is surer of is dropped")
 
 
 def toxicity(text: str) -> tuple[float, float]:
@@ -65,3 +72,34 @@ def toxicity(text: str) -> tuple[float, float]:
         return 0.0, 0.0
     words = len(_LATIN_WORD.findall(text)) + han_count(text) / 2
     return 100 * weight / max(words, 1.0), weight
+
+
+class Toxicity:
+    """The list, and the classifier where the configuration names one."""
+
+    def __init__(self, config: ToxicConfig) -> None:
+        """Raises `ArtefactError` or `ConfigError` for a classifier that cannot be used."""
+        self.config = config
+        self._classifier = None
+        if config.classifier is not None:
+            from fledge.corpus.quality import Classifier
+
+            self._classifier = Classifier.load(config.classifier)
+            self._classifier.require(config.label, "toxic.label")
+
+    def score(self, texts: Sequence[str], languages: Sequence[str]) -> dict[str, np.ndarray]:
+        """``density`` and ``weight`` of the list, ``probability`` of the classifier: each (texts,) float32."""
+        found = np.array([toxicity(text) for text in texts], np.float32).reshape(-1, 2)
+        result = {"density": found[:, 0], "weight": found[:, 1]}
+        if self._classifier is not None:
+            result["probability"] = self._classifier.score(texts, languages)[self.config.label]
+        return result
+
+    def broken(self, density: float, weight: float, probability: float = 0.0) -> tuple[str, float, float] | None:
+        """(rule, value, threshold) by which a page with these values is dropped, or None."""
+        config = self.config
+        if density > config.density and weight >= config.least:
+            return "insults", density, config.density
+        if probability > config.probability:
+            return "classifier", probability, config.probability
+        return None

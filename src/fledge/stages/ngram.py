@@ -1,6 +1,7 @@
 """Stage ``train-ngram``: texts -> a modified Kneser-Ney n-gram model, whose perplexity is a value of a page.
 
-Writes ``config.json`` and ``model.safetensors`` (sorted arrays), and with ``units.kind=tokens`` the tokenizer's files.
+Writes ``config.json`` and ``model.safetensors`` (sorted arrays), and with ``units.kind=tokens`` the tokenizer in
+``tokenizer/``.
 Counting is done in memory: about 100 bytes a unit at order 4, which ``units_limit`` bounds.
 """
 
@@ -20,6 +21,7 @@ from fledge.core.artefact import fingerprint, produce
 from fledge.core.bench import Bench
 from fledge.core.errors import ConfigError, DataError
 from fledge.core.progress import progress
+from fledge.corpus.ngram import TOKENIZER, NgramModel
 from fledge.corpus.read import ReadConfig
 from fledge.corpus.texts import content_hash, files_of, read_texts
 from fledge.corpus.units import Units, UnitsConfig
@@ -57,7 +59,7 @@ def run(config: Config, out: Path, redo: bool = False) -> Path:
     with produce(out, kind="ngram", stage="train-ngram", config=config, inputs=inputs, seed=config.seed, redo=redo) as work:
         if not work.done:
             if config.tokenizer is not None:
-                _copy_tokenizer(config.tokenizer, work.folder)
+                _copy_tokenizer(config.tokenizer, work.folder / TOKENIZER)
             work.metrics |= _make(config, work.folder)
     return out
 
@@ -72,6 +74,7 @@ def estimate(config: Config, bench: Bench) -> dict[str, Any]:
 
 
 def _copy_tokenizer(folder: Path, place: Path) -> None:
+    place.mkdir(exist_ok=True)
     for name in _TOKENIZER_FILES:
         if (folder / name).is_file():
             shutil.copyfile(folder / name, place / name)
@@ -101,7 +104,7 @@ def _make(config: Config, folder: Path) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _held_out(model: Any, texts: list[str]) -> dict[str, float]:
+def _held_out(model: NgramModel, texts: list[str]) -> dict[str, float]:
     if not texts:
         return {}
     found = {name: float(values.sum()) for name, values in model.bits(texts).items()}
