@@ -21,8 +21,8 @@ from fledge.corpus.quality import WEIGHTS, Classifier
 from fledge.corpus.quality_report import auc, best_temperature, calibration
 from fledge.stages import classifier as stage
 
-SHOP = "buy cheap watches now | free shipping | click here | add to cart | best price online | 50% off | sign in".split()
-STORE = "便宜 手表 点击 购买 包邮 优惠 下单 热卖 抢购 客服".split()
+SHOP = ("buy cheap", "watches now", "|", "free shipping", "|", "click here", "add to cart", "best price", "50% off")
+STORE = ("便宜", "手表", "点击", "购买", "包邮", "优惠", "下单", "热卖", "抢购", "客服")
 
 
 def prose(rng: random.Random, language: str) -> str:

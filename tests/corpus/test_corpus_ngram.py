@@ -69,7 +69,7 @@ class Slow:
 def toy(seed: int, texts: int = 60) -> list[list[str]]:
     """Words of very different frequency, with habits, so that all counts from one to many occur."""
     rng = random.Random(seed)
-    words = "a b c d e f g h i j k l m n o p".split()
+    words = list("abcdefghijklmnop")
     result = []
     for _ in range(texts):
         text = [rng.choice(words[:4])]

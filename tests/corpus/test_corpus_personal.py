@@ -15,7 +15,8 @@ from fledge.corpus.personal import PersonalConfig, find_personal, mask, public, 
 
 PLANTED = {
     "email": [
-        "Write to mira.talen+news@mail.example.org today.", "联系人邮箱：li.ming@163.com。", "（wang_xiao@sina.com.cn）",
+        "Write to mira.talen+news@mail.example.org today.", "联系人邮箱：li.ming@163.com。",
+        "（wang_xiao@sina.com.cn）",
         "JOHN-SMITH@BIG-CORP.CO.UK", "mail jonas [at] lantern.net for a copy", "ask anna (at) mill (dot) org",
         "<a.b@c.io>", "邮箱zhang＠qq.com谢谢",
     ],
@@ -39,7 +40,8 @@ PLANTED = {
 }  # fmt: skip
 NEGATIVE = [
     # versions, chapters, networks
-    "version 93.184.216.34", "v8.120.3.40", "Chrome/120.0.6099.109", "Firefox/115.0.31.42", "section 4.12.3.1", "1.2.3.4",
+    "version 93.184.216.34", "v8.120.3.40", "Chrome/120.0.6099.109", "Firefox/115.0.31.42", "section 4.12.3.1",
+    "1.2.3.4",
     "192.168.1.10", "10.0.0.255", "127.0.0.1", "172.16.254.1", "255.255.255.0", "224.0.0.251", "203.0.113.9",
     "fe80::1ff:fe23:4567:890a", "2001:db8::1", "std::vector<int>::iterator a::b", "12:30:45", "93.184.216.0/24",
     "第3.114.2.58章",

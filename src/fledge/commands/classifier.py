@@ -76,6 +76,8 @@ def _may_be_paths(value: str) -> bool:
 
 def described(folder: Path) -> str:
     """What the report says, in lines."""
+    from fledge.stages.classifier import WEAK
+
     report = json.loads((folder / "report.json").read_text(encoding="utf-8"))
     texts = ", ".join(f"{count} {name}" for name, count in report["texts"].items())
     lines = [
@@ -95,6 +97,6 @@ def described(folder: Path) -> str:
                 )
         words = "  ".join(repr(row["ngram"])[1:-1] for row in report["telling"][name][:_SHOWN])
         lines.append(plain(f"  speaks for it: {words}"))
-    if min(report["auc"].values()) < 0.6:
+    if min(report["auc"].values()) < WEAK:
         lines.append("The sets are hardly told apart: this classifier says little more than chance.")
     return "\n".join(lines)

@@ -53,7 +53,7 @@ def words_of(text: str, language: str = "", chinese: Chinese = "characters") -> 
     return _WORD.findall(normal)
 
 
-class _Hashes(dict[str, int]):
+class WordHashes(dict[str, int]):
     """Word -> 64-bit hash, the same in every process."""
 
     def __missing__(self, word: str) -> int:
@@ -66,7 +66,7 @@ class Features:
 
     def __init__(self, config: FeaturesConfig) -> None:
         self.config = config
-        self._known = _Hashes()
+        self._known = WordHashes()
 
     def words(self, text: str, language: str) -> list[str]:
         """The text's words, with an end mark behind them: so that no text is without."""

@@ -141,7 +141,9 @@ class NgramModel:
         try:
             values = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
             if values.get("kind") != _KIND or values.get("version") != VERSION:
-                raise ArtefactError(f"{folder}: is no n-gram model of version {VERSION}; make one: `fledge train-ngram`")
+                raise ArtefactError(
+                    f"{folder}: is no n-gram model of version {VERSION}; make one with `fledge train-ngram`"
+                )
             config = UnitsConfig.model_validate(values["units"])
             tensors = load_file(folder / WEIGHTS)
             levels = [

@@ -1,4 +1,4 @@
-"""Counting an n-gram model: sorted keys, continuation counts, discounts (Chen and Goodman 1998, equations 26 and 27)."""
+"""Counting an n-gram model: sorted keys, continuation counts, discounts (Chen and Goodman 1998, section 3)."""
 
 from __future__ import annotations
 

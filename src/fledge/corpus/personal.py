@@ -30,7 +30,10 @@ _EMAIL = re.compile(
     re.ASCII,
 )
 _MAY_BE_EMAIL = re.compile(r"[@＠]|[\[({<] ?(?:at|AT) ?[\])}>]")
-_NO_DOMAIN = frozenset("png jpg jpeg gif webp svg css js ts py java cpp html json xml service target".split())
+_NO_DOMAIN = frozenset(
+    {"png", "jpg", "jpeg", "gif", "webp", "svg", "css", "js", "ts", "py", "java", "cpp", "html", "json", "xml",
+     "service", "target"}
+)  # fmt: skip
 _NO_PERSON = frozenset({"git"})  # git@host:path is how a repository is addressed
 
 _IDENTITY = re.compile(
@@ -49,14 +52,16 @@ _ISSUERS = re.compile(
 _MOBILE_CN = re.compile(r"(?<![\d.-])(?:(?:\+|00)?86[ -]?)?1[3-9]\d(?:\d{8}|([ -])\d{4}\1\d{4})(?!-?\d|\.\d)")
 _LANDLINE_CN = re.compile(r"(?<![\d-])(?:[(（]0\d{2,3}[)）] ?|0\d{2,3}-) ?[2-9]\d{2,3}[ -]?\d{4}(?![\d-])")
 _INTERNATIONAL = re.compile(
-    r"(?<![\w+])(?:\+|00(?=[1-9]\d{0,2}[ .-]))[1-9]\d{0,2}[ .-]?(?:\(\d{1,4}\)[ .-]?)?\d{1,4}(?:[ .-]?\d{2,4}){1,5}(?!\d)"
+    r"(?<![\w+])(?:\+|00(?=[1-9]\d{0,2}[ .-]))[1-9]\d{0,2}[ .-]?(?:\(\d{1,4}\)[ .-]?)?"
+    r"\d{1,4}(?:[ .-]?\d{2,4}){1,5}(?!\d)"
 )
 _NORTH_AMERICA = re.compile(
     r"(?<![\w(-])(?<!\d[. ])(?:1[ .-])?(?:\([2-9]\d{2}\) ?|[2-9]\d{2}([.-]))[2-9]\d{2}[ .-]\d{4}(?![\w-]|\.\d)"
 )
 _LABELLED = re.compile(  # any number of a fitting length behind a word that says what it is
     r"(?:\b(?:tel|phone|telephone|mobile|cell|fax|call|whatsapp)\b|电话|手机|手机号|热线|传真|致电|座机)"
-    r"[^\w\n+(（]{0,4}(?:number|no|at|us|me|is|号码|号|是|为)?[^\w\n+(（]{0,3}([+(（]?\d[\d ()（）.-]{6,18}\d)(?![\d-])",
+    r"[^\w\n+(（]{0,4}(?:number|no|at|us|me|is|号码|号|是|为)?[^\w\n+(（]{0,3}"
+    r"([+(（]?\d[\d ()（）.-]{6,18}\d)(?![\d-])",
     re.IGNORECASE,
 )
 _PHONES = ((_MOBILE_CN, 0), (_LANDLINE_CN, 0), (_INTERNATIONAL, 0), (_NORTH_AMERICA, 0), (_LABELLED, 1))

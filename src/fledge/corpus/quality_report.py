@@ -103,13 +103,15 @@ def telling(classifier: Classifier, texts: Sequence[str], languages: Sequence[st
     force = against * np.sqrt(frequency)
     best = {name: np.argsort(-force[number], kind="stable")[:SHOWN] for number, name in enumerate(classifier.labels)}
     names = _names(classifier, texts, languages, np.unique(np.concatenate(list(best.values()))))
+
+    def row(number: int, bucket: int) -> dict[str, Any]:
+        weight = round(float(against[number, bucket]), 3)
+        return {"ngram": names[bucket], "weight": weight, "count": int(frequency[bucket])}
+
     return {
-        name: [
-            {"ngram": names[bucket], "weight": round(float(against[number, bucket]), 3), "count": int(frequency[bucket])}
-            for bucket in buckets.tolist() if force[number, bucket] > 0
-        ]
+        name: [row(number, bucket) for bucket in buckets.tolist() if force[number, bucket] > 0]
         for number, (name, buckets) in enumerate(best.items())
-    }  # fmt: skip
+    }
 
 
 def _names(

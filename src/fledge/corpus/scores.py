@@ -44,7 +44,7 @@ class ScoresConfig(Config):
     @model_validator(mode="after")
     def _label_of_a_classifier(self) -> ScoresConfig:
         if self.classifier is None and self.label != "good":
-            raise ValueError(f"label={self.label!r} names a label of a classifier, and there is none: classifier=FOLDER")
+            raise ValueError(f"label={self.label!r} names a label of a classifier; give classifier=FOLDER too")
         return self
 
     @property

@@ -8,11 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
-import xxhash
 from pydantic import Field
 
 from fledge.core.config import Config
-from fledge.corpus.features import words_of
+from fledge.corpus.features import WordHashes, words_of
 from fledge.corpus.tokens import mix, normalise
 
 if TYPE_CHECKING:
@@ -33,21 +32,13 @@ class UnitsConfig(Config):
     characters: int = Field(20_000, ge=100, description="only the beginning of a longer text is read")
 
 
-class _Hashes(dict[str, int]):
-    """Unit -> 64-bit hash, the same in every process."""
-
-    def __missing__(self, unit: str) -> int:
-        value = self[unit] = xxhash.xxh3_64_intdigest(unit.encode("utf-8", "surrogatepass"))
-        return value
-
-
 class Units:
     """Texts -> hashes of their units. ``folder``: of the tokenizer, where units are its tokens."""
 
     def __init__(self, config: UnitsConfig, folder: Path | None = None, fingerprint: str = "") -> None:
         self.config = config
         self.fingerprint = fingerprint
-        self._known = _Hashes()
+        self._known = WordHashes()
         self._tokenizer: Tokenizer | None = None
         if folder is not None:
             from fledge.tokenizer.tokenizer import Tokenizer

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import heapq
 from collections import Counter
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from pydantic import Field, field_validator
@@ -19,14 +20,17 @@ from fledge.core.artefact import produce, write_json
 from fledge.core.bench import Bench
 from fledge.core.errors import ConfigError, DataError
 from fledge.core.progress import progress
-from fledge.corpus.features import FeaturesConfig
-from fledge.corpus.linear import FitConfig
+from fledge.corpus.features import Features, FeaturesConfig, script
+from fledge.corpus.linear import FitConfig, fit
 from fledge.corpus.read import ReadConfig
 from fledge.corpus.texts import content_hash, files_of, read_texts
 
+if TYPE_CHECKING:
+    from fledge.corpus.quality import Classifier
+
 REPORT = "report.json"
 LEAST = 30  # texts of a label: fewer make no classifier, and no held-out set that says anything
-_WEAK = 0.6  # an area under the curve below it is told
+WEAK = 0.6  # an area under the curve below it is told
 _SECONDS_PER_BYTE = 4e-7  # of text, read and fitted in five passes
 
 
@@ -129,57 +133,83 @@ def _refuse(samples: dict[str, Sample], shared: int) -> None:
         )
 
 
-def _make(config: Config, samples: dict[str, Sample], folder: Path) -> dict[str, Any]:
-    from fledge.corpus.features import Features, script
-    from fledge.corpus.linear import fit
-    from fledge.corpus.quality import Classifier
-    from fledge.corpus.quality_report import best_temperature, measure, telling
+@dataclass(frozen=True)
+class _Texts:
+    """All texts in the order of their hashes, (n,) label, script, weight, and the part of the work that each is for."""
 
-    names = tuple(samples)
-    rows = sorted((key, label, text) for label, name in enumerate(names) for key, text in samples[name].texts.items())
+    texts: list[str]
+    labels: np.ndarray
+    scripts: list[str]
+    weight: np.ndarray
+    trained: np.ndarray
+    tuned: np.ndarray
+    tested: np.ndarray
+
+    def some(self, chosen: np.ndarray) -> tuple[list[str], list[str]]:
+        """Texts and scripts of a part."""
+        places = np.flatnonzero(chosen).tolist()
+        return [self.texts[i] for i in places], [self.scripts[i] for i in places]
+
+
+def _split(config: Config, samples: dict[str, Sample]) -> _Texts:
+    rows = sorted((key, label, text) for label, one in enumerate(samples.values()) for key, text in one.texts.items())
     labels = np.array([label for _, label, _ in rows])
-    texts = [text for _, _, text in rows]
-    languages = [script(text) for text in texts]
-    weight = balance(labels, languages)
-    # By rank among the label's own: every label has its share of each part, whatever the hashes are.
+    scripts = [script(text) for _, _, text in rows]
     part = np.empty(len(rows), np.float64)
-    for label in range(len(names)):
+    for label in range(len(samples)):  # by rank among its own: every label has its share of each part
         own = labels == label
         part[own] = np.arange(own.sum()) / own.sum()
     trained, tuned = part >= config.held_out, part < config.held_out / 2
-    tested = ~trained & ~tuned
+    weight = balance(labels, scripts)
+    return _Texts([text for _, _, text in rows], labels, scripts, weight, trained, tuned, ~trained & ~tuned)
+
+
+def _make(config: Config, samples: dict[str, Sample], folder: Path) -> dict[str, Any]:
+    from fledge.corpus.quality import Classifier
+    from fledge.corpus.quality_report import best_temperature
+
+    names, data = tuple(samples), _split(config, samples)
     features = Features(config.features)
-    inside = np.flatnonzero(trained).tolist()
-    buckets, starts = features([texts[i] for i in inside], [languages[i] for i in inside])
-    with progress("train-classifier", len(inside) * config.fit.epochs, unit="texts") as bar:
+    buckets, starts = features(*data.some(data.trained))
+    with progress("train-classifier", (len(starts) - 1) * config.fit.epochs, unit="texts") as bar:
         linear = fit(
-            buckets, starts, labels[trained], weight[trained], config.features.buckets, config.fit, config.seed,
-            bar.advance,
+            buckets, starts, data.labels[data.trained], data.weight[data.trained], config.features.buckets,
+            config.fit, config.seed, bar.advance,
         )  # fmt: skip
     classifier = Classifier(names, features, linear)
-    logits = classifier.logits(texts, languages)
-    classifier.temperature = best_temperature(logits[tuned], labels[tuned], weight[tuned])
+    logits = classifier.logits(*data.some(data.tuned))
+    classifier.temperature = best_temperature(logits, data.labels[data.tuned], data.weight[data.tuned])
     classifier.save(folder)
-    scores = classifier.scores(texts, languages)
-    report = measure(scores[tested], labels[tested], weight[tested], names)
-    by_script = {
-        name: measure(scores[chosen], labels[chosen], weight[chosen], names)
-        for name in sorted(set(languages))
-        if all((chosen := tested & (np.array(languages) == name))[labels == label].any() for label in range(len(names)))
-    }
-    training = measure(scores[trained], labels[trained], weight[trained], names)
-    report |= {"temperature": classifier.temperature, "training_accuracy": training["accuracy"]}
-    report["telling"] = telling(classifier, [texts[i] for i in inside], [languages[i] for i in inside])
-    report["by_script"] = {name: {key: one[key] for key in ("texts", "accuracy", "auc")} for name, one in by_script.items()}
+    report = _report(classifier, data)
     write_json(folder / REPORT, report)
     kept = ("texts", "accuracy", "nats", "auc", "calibration_error", "temperature", "training_accuracy", "by_script")
-    weak = min(report["auc"].values()) < _WEAK
+    used = np.bincount(buckets.ravel(), minlength=config.features.buckets)[: config.features.buckets]
     return {
-        "trained_on": {name: int((trained & (labels == n)).sum()) for n, name in enumerate(names)},
+        "trained_on": {name: int((data.labels[data.trained] == n).sum()) for n, name in enumerate(names)},
         "held_out": {key: report[key] for key in kept},
-        "buckets_used": int(np.count_nonzero(np.bincount(buckets.ravel(), minlength=1)[: config.features.buckets])),
-        "weak": weak,
-    }  # fmt: skip
+        "buckets_used": int(np.count_nonzero(used)),
+        "weak": min(report["auc"].values()) < WEAK,
+    }
+
+
+def _report(classifier: Classifier, data: _Texts) -> dict[str, Any]:
+    from fledge.corpus.quality_report import measure, telling
+
+    names = classifier.labels
+    scores, scripts = classifier.scores(data.texts, data.scripts), np.array(data.scripts)
+
+    def of(chosen: np.ndarray) -> dict[str, Any]:
+        return measure(scores[chosen], data.labels[chosen], data.weight[chosen], names)
+
+    report = of(data.tested) | {"temperature": classifier.temperature}
+    report["training_accuracy"] = of(data.trained)["accuracy"]
+    report["by_script"] = {}
+    for name in sorted(set(data.scripts)):
+        chosen = data.tested & (scripts == name)
+        if len(np.unique(data.labels[chosen])) == len(names):
+            report["by_script"][name] = {key: of(chosen)[key] for key in ("texts", "accuracy", "auc")}
+    report["telling"] = telling(classifier, *data.some(data.trained))
+    return report
 
 
 def balance(labels: np.ndarray, languages: list[str]) -> np.ndarray:

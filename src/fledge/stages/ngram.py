@@ -56,7 +56,9 @@ def run(config: Config, out: Path, redo: bool = False) -> Path:
     inputs: dict[str, Any] = {"data": files_of(config.data, config.read)}
     if config.tokenizer is not None:
         inputs["tokenizer"] = config.tokenizer
-    with produce(out, kind="ngram", stage="train-ngram", config=config, inputs=inputs, seed=config.seed, redo=redo) as work:
+    with produce(
+        out, kind="ngram", stage="train-ngram", config=config, inputs=inputs, seed=config.seed, redo=redo
+    ) as work:
         if not work.done:
             if config.tokenizer is not None:
                 _copy_tokenizer(config.tokenizer, work.folder / TOKENIZER)
@@ -109,10 +111,12 @@ def _held_out(model: NgramModel, texts: list[str]) -> dict[str, float]:
         return {}
     found = {name: float(values.sum()) for name, values in model.bits(texts).items()}
     return {
-        "texts": len(texts), "bits_per_unit": found["bits"] / found["units"],
-        "bits_per_character": found["bits"] / max(1.0, found["characters"]), "unknown": found["unknown"] / found["units"],
+        "texts": len(texts),
+        "bits_per_unit": found["bits"] / found["units"],
+        "bits_per_character": found["bits"] / max(1.0, found["characters"]),
+        "unknown": found["unknown"] / found["units"],
         "perplexity": 2 ** (found["bits"] / found["units"]),
-    }  # fmt: skip
+    }
 
 
 class _Draw:
