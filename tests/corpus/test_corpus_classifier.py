@@ -15,10 +15,11 @@ from fledge.commands.classifier import described, read_words
 from fledge.core.artefact import read_manifest
 from fledge.core.config import build
 from fledge.core.errors import ArtefactError, ConfigError, DataError
-from fledge.corpus.features import Features, FeaturesConfig, script, words_of
+from fledge.corpus.features import Features, FeaturesConfig, script
 from fledge.corpus.linear import FitConfig, Linear, counts, fit, softmax
 from fledge.corpus.quality import WEIGHTS, Classifier
 from fledge.corpus.quality_report import auc, best_temperature, calibration
+from fledge.corpus.words import hash_words, prepared, words_of
 from fledge.stages import classifier as stage
 
 SHOP = ("buy cheap", "watches now", "|", "free shipping", "|", "click here", "add to cart", "best price", "50% off")
@@ -192,11 +193,21 @@ def test_ngrams_end_with_their_text() -> None:
 
 
 def test_words() -> None:
-    assert words_of("The Cat, ＡＢＣ 1984!\n你好 x_y") == [
-        "the", "cat", ",", "abc", "0000", "!", "\n", "你", "好", "x", "y",
+    assert words_of(prepared("The Cat, ＡＢＣ 1984!\n你好 x_y\0é🙂", "", "characters")) == [
+        "the", "cat", ",", "abc", "0000", "!", "\n", "你", "好", "x", "_", "y", "é", "🙂", "\0",
     ]  # fmt: skip
-    assert words_of("今天天气很好。", "zh", "words") == ["今天天气", "很", "好", "。"]
+    cut = words_of(prepared("今天天气很好。ok", "zh", "words"), "words")
+    assert cut == ["今天天气", "很", "好", "。", "ok", "\0"]
     assert [script(text) for text in (ENGLISH, CHINESE, "", "苹果 apple pie")] == ["other", "zh", "other", "other"]
+
+
+def test_hashes_are_of_words_wherever_they_stand() -> None:
+    texts = ["b a b", "", "a", "1984 a 2024 c 20 " + "x" * 300, "x" * 299 + "y"]
+    hashes, starts = hash_words(texts)
+    words = [word for text in texts for word in words_of(text)]
+    assert starts.tolist() == [0, 4, 5, 7, 14, 16]
+    assert len({*zip(words, hashes.tolist(), strict=True)}) == len(set(words)) == len(set(hashes.tolist()))
+    assert hash_words([])[1].tolist() == [0]
 
 
 def test_fit_finds_what_was_planted() -> None:

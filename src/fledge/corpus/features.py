@@ -7,22 +7,16 @@ here, because menus, lists and advertisements differ from prose by them more tha
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
-from typing import Literal
 
 import numpy as np
-import xxhash
 from pydantic import Field
 
 from fledge.core.config import Config
-from fledge.corpus.tokens import HAN, han_count, latin_count, mix, normalise
+from fledge.corpus.tokens import han_count, latin_count, mix
+from fledge.corpus.words import Chinese, hash_words, prepared, words_of
 
-Chinese = Literal["characters", "words"]
-_WORD = re.compile(rf"[^\W\d_{HAN}]+|[{HAN}]|\d+|[^\w\s]|\n")
-_ZEROS = str.maketrans("123456789", "000000000")
 _PAIR = np.uint64(0x9E3779B97F4A7C15)  # odd: multiplying by it is a bijection
-_REMEMBERED = 500_000  # words whose hashes are kept
 
 
 class FeaturesConfig(Config):
@@ -43,50 +37,28 @@ def script(text: str) -> str:
     return "zh" if 3 * han_count(text) > latin_count(text) else "other"
 
 
-def words_of(text: str, language: str = "", chinese: Chinese = "characters") -> list[str]:
-    """Words, marks and line ends in NFKC and lower case. Of a number only its length counts: 1984 is 0000."""
-    normal = normalise(text).translate(_ZEROS)
-    if chinese == "words" and language == "zh":
-        import rjieba
-
-        return [word for word in rjieba.cut(normal) if word == "\n" or not word.isspace()]
-    return _WORD.findall(normal)
-
-
-class WordHashes(dict[str, int]):
-    """Word -> 64-bit hash, the same in every process."""
-
-    def __missing__(self, word: str) -> int:
-        value = self[word] = xxhash.xxh3_64_intdigest(word.encode("utf-8", "surrogatepass"))
-        return value
-
-
 class Features:
     """Texts -> buckets."""
 
     def __init__(self, config: FeaturesConfig) -> None:
         self.config = config
-        self._known = WordHashes()
 
     def words(self, text: str, language: str) -> list[str]:
         """The text's words, with an end mark behind them: so that no text is without."""
-        config = self.config
-        if config.chinese == "words" and not language:
-            language = script(text)
-        return [*words_of(text[: config.characters], language, config.chinese), "\0"]
+        return words_of(self._prepared(text, language), self.config.chinese)
 
     def __call__(self, texts: Sequence[str], languages: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
         """(W, order) int32 buckets of the n-grams that begin at each of the W words of all texts, and (texts + 1,)
         where each text begins. An n-gram that would reach into the next text is the bucket ``config.buckets``, whose
         weight is 0."""
-        if len(self._known) > _REMEMBERED:
-            self._known.clear()
-        lists = [self.words(text, language) for text, language in zip(texts, languages, strict=True)]
-        starts = np.zeros(len(lists) + 1, np.int64)
-        np.cumsum([len(words) for words in lists], out=starts[1:])
-        total = int(starts[-1])
-        hashes = np.fromiter((h for words in lists for h in map(self._known.__getitem__, words)), np.uint64, total)
+        normal = [self._prepared(text, language) for text, language in zip(texts, languages, strict=True)]
+        hashes, starts = hash_words(normal, self.config.chinese)
         return self._buckets(hashes, starts), starts
+
+    def _prepared(self, text: str, language: str) -> str:
+        if self.config.chinese == "words" and not language:
+            language = script(text)
+        return prepared(text[: self.config.characters], language, self.config.chinese)
 
     def _buckets(self, hashes: np.ndarray, starts: np.ndarray) -> np.ndarray:
         order, shift = self.config.order, np.uint64(64 - self.config.bits)
@@ -99,5 +71,5 @@ class Features:
                 gram = gram[:-1] * _PAIR + hashes[n - 1 :]
             result[: len(gram), n - 1] = mix(gram) >> shift
             for behind in range(1, n):  # the last words of every text begin no n-gram
-                result[starts[1:] - behind, n - 1] = self.config.buckets
+                result[np.maximum(starts[1:] - behind, starts[:-1]), n - 1] = self.config.buckets
         return result

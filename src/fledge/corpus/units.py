@@ -11,8 +11,8 @@ import numpy as np
 from pydantic import Field
 
 from fledge.core.config import Config
-from fledge.corpus.features import WordHashes, words_of
 from fledge.corpus.tokens import mix, normalise
+from fledge.corpus.words import hash_words, prepared
 
 if TYPE_CHECKING:
     from fledge.tokenizer.tokenizer import Tokenizer
@@ -38,7 +38,6 @@ class Units:
     def __init__(self, config: UnitsConfig, folder: Path | None = None, fingerprint: str = "") -> None:
         self.config = config
         self.fingerprint = fingerprint
-        self._known = WordHashes()
         self._tokenizer: Tokenizer | None = None
         if folder is not None:
             from fledge.tokenizer.tokenizer import Tokenizer
@@ -60,13 +59,10 @@ class Units:
             lengths = np.array([len(text) for text in normal], np.int64)
             points = np.frombuffer("".join(normal).encode("utf-32-le", "surrogatepass"), np.uint32)
             return mix(points.astype(np.uint64) + np.uint64(1)), lengths, lengths
-        if len(self._known) > 1_000_000:
-            self._known.clear()
-        lists = [words_of(text) for text in cut]
-        lengths = np.array([len(words) for words in lists], np.int64)
-        known = self._known.__getitem__
-        hashes = np.fromiter((h for words in lists for h in map(known, words)), np.uint64, int(lengths.sum()))
-        return hashes, lengths, np.array([len(text) for text in cut], np.int64)
+        hashes, starts = hash_words([prepared(text, "", "characters") for text in cut])
+        inside = np.ones(len(hashes), bool)
+        inside[starts[1:] - 1] = False  # end marks
+        return hashes[inside], np.diff(starts) - 1, np.array([len(text) for text in cut], np.int64)
 
 
 def _blank(match: re.Match[str]) -> str:
