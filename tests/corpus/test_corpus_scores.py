@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import math
+import random
 import sys
 from pathlib import Path
 
@@ -117,10 +119,19 @@ def test_abuse_by_list_or_by_classifier(folder: Path, tmp_path: Path) -> None:
     sets = write_sets(tmp_path)
     make_classifier(tmp_path / "c", {"clean": sets["good"], "toxic": sets["bad"]})
     with_model = Toxicity(build(ToxicConfig, {"classifier": str(tmp_path / "c"), "probability": 0.7}))
-    import random
-
     rng = random.Random(4)
     found = with_model.score([shop(rng, "en"), prose(rng, "en")], ["en", "en"])["probability"].tolist()
     assert with_model.broken(0, 0, found[0]) == ("classifier", found[0], 0.7)
     assert with_model.broken(0, 0, found[1]) is None
     assert json.loads((tmp_path / "c" / "config.json").read_text())["labels"] == ["clean", "toxic"]
+
+
+def test_words_with_an_innocent_use_drop_nothing_alone(real_data: Path) -> None:
+    toxicity = Toxicity(ToxicConfig())
+    rows = gzip.decompress((real_data / "eval/gsm8k/train.jsonl.gz").read_bytes()).decode().splitlines()
+    texts = ["The garbage truck takes the trash, and all the garbage of the town. " * 3, "蠢蠢黄金初脱后。"] + [
+        json.loads(row)["question"] for row in rows[:3000]
+    ]
+    values = toxicity.score(texts, ["en"] * len(texts))
+    pairs = zip(values["density"].tolist(), values["weight"].tolist(), strict=True)
+    assert [text for text, pair in zip(texts, pairs, strict=True) if toxicity.broken(*pair)] == []

@@ -22,7 +22,7 @@ class FitConfig(Config):
 
     epochs: int = Field(5, ge=1, description="passes over the training texts")
     batch: int = Field(64, ge=1, description="texts of a step")
-    rate: float = Field(0.1, gt=0, description="AdaGrad's learning rate (Duchi et al. 2011)")
+    rate: float = Field(0.5, gt=0, description="AdaGrad's learning rate (Duchi et al. 2011)")
 
 
 @dataclass

@@ -120,8 +120,8 @@ class Treated:
     which the page is to be dropped, ``dropping`` how many findings of such kinds there are."""
 
     text: str
-    found: dict[str, int] = field(default_factory=dict)
-    masked: dict[str, int] = field(default_factory=dict)
+    found: dict[Kind, int] = field(default_factory=dict)
+    masked: dict[Kind, int] = field(default_factory=dict)
     drop: str = ""
     dropping: int = 0
     excerpt: str = ""  # of a page to drop, masked

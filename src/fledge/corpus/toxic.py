@@ -1,8 +1,9 @@
 """Abuse: a short list of ordinary insults in English and Chinese, and how dense they stand; and a classifier, if given.
 
-A word that also has an innocent use weighs less; a page is dropped for density, not for one word. The list finds open
-abuse and nothing subtle; a classifier trained on abuse of the user's own choice (`fledge train-classifier
-toxic=PATH clean=PATH`) finds what it was shown.
+A word that also has an innocent use (garbage, loser, 垃圾) weighs less, and at most as much as the insults beside it: it
+never drops a page alone. A page is dropped for density, not for one word. The list finds open abuse and nothing subtle;
+a classifier trained on abuse of the user's own choice (`fledge train-classifier toxic=PATH clean=PATH`) finds what it
+was shown.
 """
 
 from __future__ import annotations
@@ -17,20 +18,23 @@ from pydantic import Field
 from fledge.core.config import Config
 from fledge.corpus.tokens import han_count
 
-VERSION = 1
+VERSION = 2
 _STRONG_EN = (
     "asshole", "bastard", "bitch", "bullshit", "cunt", "dickhead", "dipshit", "dumbass", "fuck", "fucked", "fucker",
     "fucking", "jackass", "moron", "motherfucker", "piss off", "prick", "retard", "scumbag", "shithead", "slut",
     "twat", "wanker", "whore", "imbecile", "cretin", "dimwit", "halfwit", "nitwit", "lowlife", "scum", "vermin",
-    "kill yourself", "drop dead", "shut up", "go to hell", "worthless", "pathetic", "loser", "dumb", "stupid",
-    "idiot", "idiots", "morons", "losers", "disgusting",
+    "kill yourself", "drop dead", "shut up", "go to hell", "worthless", "pathetic", "dumb", "stupid",
+    "idiot", "idiots", "morons", "disgusting",
 )  # fmt: skip
-_WEAK_EN = ("crap", "damn", "hate", "hell", "ugly", "trash", "garbage", "fool", "fools", "clown", "useless", "filthy")
+_WEAK_EN = (
+    "crap", "damn", "hate", "hell", "ugly", "trash", "garbage", "fool", "fools", "clown", "useless", "filthy", "loser",
+    "losers",
+)  # fmt: skip
 _STRONG_ZH = (
     "傻逼", "傻b", "煞笔", "操你", "草泥马", "他妈的", "妈的", "滚蛋", "滚开", "去死", "该死", "王八蛋", "混蛋",
     "混账", "贱人", "贱货", "婊子", "白痴", "弱智", "脑残", "智障", "蠢货", "蠢猪", "废物", "人渣", "畜生",
     "狗东西", "不要脸", "恶心", "闭嘴", "猪脑子", "饭桶", "垃圾人", "神经病", "傻瓜", "笨蛋", "丑八怪", "下贱",
-    "无耻", "败类", "窝囊废", "没用的东西", "滚出去", "狗屁", "放屁", "蠢",
+    "无耻", "败类", "窝囊废", "没用的东西", "滚出去", "狗屁", "放屁", "蠢驴", "蠢蛋", "真蠢", "太蠢",
 )  # fmt: skip
 _WEAK_ZH = ("垃圾", "讨厌", "愚蠢", "可恶", "卑鄙", "丢人")
 
@@ -44,10 +48,9 @@ def _chinese(words: tuple[str, ...]) -> re.Pattern[str]:
     return re.compile("|".join(sorted(map(re.escape, words), key=len, reverse=True)))
 
 
-_LISTS = (
-    (_STRONG_EN, _english(_STRONG_EN), 1.0), (_WEAK_EN, _english(_WEAK_EN), 0.4),
-    (_STRONG_ZH, _chinese(_STRONG_ZH), 1.0), (_WEAK_ZH, _chinese(_WEAK_ZH), 0.4),
-)  # fmt: skip
+_STRONG = ((_STRONG_EN, _english(_STRONG_EN), 1.0), (_STRONG_ZH, _chinese(_STRONG_ZH), 1.0))
+_WEAK = ((_WEAK_EN, _english(_WEAK_EN), 0.4), (_WEAK_ZH, _chinese(_WEAK_ZH), 0.4))
+Lists = tuple[tuple[tuple[str, ...], re.Pattern[str], float], ...]
 _LATIN_WORD = re.compile(r"[A-Za-z]+")
 
 
@@ -61,15 +64,18 @@ class ToxicConfig(Config):
     probability: float = Field(0.9, gt=0, le=1, description="a page that the classifier is surer of is dropped")
 
 
+def _weight(lower: str, lists: Lists) -> float:
+    # Looking for each word as it is costs far less than the pattern, and most pages have none.
+    return sum(each * len(pattern.findall(lower)) for words, pattern, each in lists if any(w in lower for w in words))
+
+
 def toxicity(text: str) -> tuple[float, float]:
     """(weight of insults per 100 words, weight in all)."""
     lower = text.lower()
-    # Looking for each word as it is costs far less than the pattern, and most pages have none.
-    weight = sum(
-        each * len(pattern.findall(lower)) for words, pattern, each in _LISTS if any(word in lower for word in words)
-    )
-    if weight == 0:
+    strong, weak = _weight(lower, _STRONG), _weight(lower, _WEAK)
+    if strong == 0:
         return 0.0, 0.0
+    weight = strong + min(weak, strong)
     words = len(_LATIN_WORD.findall(text)) + han_count(text) / 2
     return 100 * weight / max(words, 1.0), weight
 
