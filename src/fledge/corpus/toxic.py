@@ -1,9 +1,9 @@
 """Abuse: a short list of ordinary insults in English and Chinese, and how dense they stand; and a classifier, if given.
 
-A word that also has an innocent use (garbage, loser, 垃圾) weighs less, and at most as much as the insults beside it: it
-never drops a page alone. A page is dropped for density, not for one word. The list finds open abuse and nothing subtle;
-a classifier trained on abuse of the user's own choice (`fledge train-classifier toxic=PATH clean=PATH`) finds what it
-was shown.
+A word that also has an innocent use (garbage, loser, 垃圾) weighs less, and at most as much as the insults beside
+it: it never drops a page alone. A page is dropped for density, not for one word. The list finds open abuse and
+nothing subtle; a classifier trained on abuse of the user's own choice (`fledge train-classifier toxic=PATH
+clean=PATH`) finds what it was shown.
 """
 
 from __future__ import annotations
