@@ -116,6 +116,8 @@ def test_abuse_by_list_or_by_classifier(folder: Path, tmp_path: Path) -> None:
     density, weight = (values.tolist() for values in toxicity.score([rude, ENGLISH], ["en", "en"]).values())
     assert toxicity.broken(density[0], weight[0]) == ("insults", density[0], 1.5)
     assert toxicity.broken(density[1], weight[1]) is None
+    weights = toxicity.score(["garbage " * 9, "a stupid clown and garbage " + "trash " * 9], ["en"] * 2)["weight"]
+    assert weights.tolist() == [0, 2], "a word with an innocent use counts beside an insult, and as much as it"
     sets = write_sets(tmp_path)
     make_classifier(tmp_path / "c", {"clean": sets["good"], "toxic": sets["bad"]})
     with_model = Toxicity(build(ToxicConfig, {"classifier": str(tmp_path / "c"), "probability": 0.7}))
