@@ -354,6 +354,33 @@ def why_of_corpus(
     why(folder, document)
 
 
+@app.command("train-classifier", rich_help_panel="Stages, one at a time")
+def train_classifier(
+    words: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[LABEL=PATH | CONFIG | KEY=VALUE]...",
+            help="Sets of text, each a label; a YAML file of the stage; values to set.",
+        ),
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder of the artefact (required).")] = None,
+    dry_run: DryRun = False,
+    redo: Annotated[bool, typer.Option("--redo", help="Make it again where a finished one exists.")] = False,
+    keys: Annotated[bool, typer.Option("--keys", help="Print every key with its type, default and meaning.")] = False,
+) -> None:
+    """Train a classifier that tells sets of text apart, and show how good it is on texts kept from it.
+
+    Examples:
+
+        fledge train-classifier good=wiki.jsonl bad=crawl/ --out my-classifier
+
+        fledge train-classifier good=corpus-a good=books/ bad=corpus-b features.order=3 --out my-classifier
+    """
+    from fledge.commands.classifier import make
+
+    make(words or [], out, dry_run, redo, keys)
+
+
 def _add_stage(stage: str, summary: str) -> None:
     def command(
         config: Annotated[
@@ -382,7 +409,7 @@ def _add_stage(stage: str, summary: str) -> None:
 
 
 for _stage, _type in STAGES.items():
-    if _stage not in ("evaluate", "corpus"):  # have doors of their own, above
+    if _stage not in ("evaluate", "corpus", "train-classifier"):  # have doors of their own, above
         _add_stage(_stage, _type.summary)
 
 

@@ -17,6 +17,8 @@ STAGES: dict[str, StageType] = {
     "microworld": StageType("fledge.microworld.generate", "Generate the bilingual microworld: site, data, tests."),
     "records": StageType("fledge.stages.records", "Your own files to conversations, preferences or tasks."),
     "corpus": StageType("fledge.stages.corpus", "Pages to clean text, with a ledger of what was dropped and why."),
+    "train-classifier": StageType("fledge.stages.classifier", "Train a classifier that tells sets of text apart."),
+    "train-ngram": StageType("fledge.stages.ngram", "Count an n-gram model, whose perplexity is a value of a page."),
     "tokenizer": StageType("fledge.stages.tokenizer", "Train a byte-level BPE tokenizer on a corpus."),
     "shards": StageType("fledge.stages.shards", "Encode a corpus into token shards."),
     "pretrain": StageType("fledge.stages.pretrain", "Train a model on token shards.", True),

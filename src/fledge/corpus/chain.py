@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import cached_property
 from pathlib import Path
 
+import numpy as np
 from pydantic import Field, ValidationInfo, field_validator
 
 from fledge.core.config import Config
@@ -21,11 +23,16 @@ from fledge.corpus.pages import Drop, Found, Page, Refused, drop_page, drop_refu
 from fledge.corpus.personal import PersonalConfig
 from fledge.corpus.read import ReadConfig
 from fledge.corpus.rules import RulesConfig
+from fledge.corpus.scores import Scores, ScoresConfig
 from fledge.corpus.toxic import ToxicConfig
 
 # In this order; duplicates are found over the whole corpus, after all shards went through the others.
 STAGES = (
     "read", "extract", "damage", "language", "lines", "personal", "toxic", "rules", "contamination", "duplicates",
+)  # fmt: skip
+_VALUES = (
+    "text.characters", "language.score", "damage.share", "damage.characters", "lines.share",
+    *(f"personal.{kind}" for kind in personal.KINDS), "toxic.density", "toxic.weight", "contamination.share",
 )  # fmt: skip
 TOGETHER = 1 << 17  # characters that are measured together: their arrays are a few megabytes
 
@@ -38,6 +45,7 @@ class ChainConfig(Config):
     languages: LanguageConfig = Field(default_factory=LanguageConfig)
     lines: LinesConfig = Field(default_factory=LinesConfig)
     rules: RulesConfig = Field(default_factory=RulesConfig)
+    scores: ScoresConfig = Field(default_factory=ScoresConfig)
     personal: PersonalConfig = Field(default_factory=PersonalConfig)
     toxic: ToxicConfig = Field(default_factory=ToxicConfig)
     contamination: ContaminationConfig = Field(default_factory=ContaminationConfig)
@@ -66,6 +74,15 @@ class Chain:
         self.tests = contamination.TestIndex(
             contamination.read_tests(config.decontaminate), config.contamination
         )  # empty without test files
+        self.scores = Scores(config.scores, config.toxic if config.toxic.classifier else None)
+
+    @cached_property
+    def values(self) -> list[str]:
+        """Names of all that may be measured on a page: the same for every shard."""
+        languages = (*self.config.languages.keep, "code")
+        of_rules = {f"rules.{name}" for language in languages for name in self.config.rules.table(language)}
+        of_models = self.scores.score([], []) if len(self.scores) else {}
+        return [*_VALUES, *sorted(of_rules), *sorted(name for name in of_models if name not in _VALUES)]
 
     def judge(self, items: Sequence[Found | Refused]) -> list[Page | Drop]:
         """What becomes of each record; nothing depends on those beside it. Every page that was extracted is measured by
@@ -82,6 +99,9 @@ class Chain:
                 leaving[id(page)] = drop
         for group in _groups(pages):
             leaving.update((key, drop) for key, drop in self._by_rules(group).items() if key not in leaving)
+        staying = [page for page in pages if id(page) not in leaving and page.kind != "code"]
+        if len(self.scores) and staying:
+            leaving.update(self._by_scores(staying))
         if len(self.tests):
             for page in pages:
                 drop = self._guarded(self._contamination, page)
@@ -173,23 +193,16 @@ class Chain:
 
     def _personal(self, page: Page) -> Drop | None:
         config = self.config.personal
-        action = config.code_action if page.kind == "code" else config.action
-        if action == "keep":
-            return None
-        findings = personal.find_personal(page.text)
-        page.values["personal.findings"] = len(findings)
-        if not findings:
-            return None
-        if action == "drop":
-            if len(findings) <= config.most:
-                return None
-            kind = findings[0].kind
+        treated = personal.treat(page.text, config, page.kind == "code")
+        page.values |= {f"personal.{kind}": treated.found.get(kind, 0) for kind in personal.KINDS}
+        if treated.drop:
             return drop_page(
-                page, "personal", kind, len(findings), config.most, version=personal.VERSION,
-                detail=personal.mask(page.text, findings)[:160],
+                page, "personal", treated.drop, treated.dropping, config.most, version=personal.VERSION,
+                detail=treated.excerpt,
             )  # fmt: skip
-        page.text = personal.mask(page.text, findings)
-        page.meta["masked"] = len(findings)
+        if treated.masked:
+            page.text = treated.text
+            page.meta["masked"] = treated.masked  # by kind
         return None
 
     def _toxic(self, page: Page) -> Drop | None:
@@ -226,6 +239,28 @@ class Chain:
     def _fail_again(self, page: Page) -> Drop | None:
         rules.measure(Measures([page.text], page.language), self.config.rules)
         return None
+
+    def _by_scores(self, pages: Sequence[Page]) -> dict[int, Drop]:
+        """Pages that nothing before has refused: models cost more than all else."""
+        found = self.scores.score([page.text for page in pages], [page.language for page in pages])
+        quality = self.scores.quality(found, len(pages))
+        leaving: dict[int, Drop] = {}
+        for number, page in enumerate(pages):
+            page.quality = float(quality[number])
+            values = {name: float(value[number]) for name, value in found.items() if not np.isnan(value[number])}
+            page.values |= values
+            probability = values.get("toxic.probability", 0.0)
+            if probability > self.config.toxic.probability:
+                leaving[id(page)] = drop_page(
+                    page, "toxic", "classifier", probability, self.config.toxic.probability, version=toxic.VERSION
+                )
+                continue
+            for name, limits in self.config.scores.table(page.language).items():
+                threshold = limits.broken(values[name]) if name in values else None
+                if threshold is not None:
+                    leaving[id(page)] = drop_page(page, "scores", name, values[name], threshold)
+                    break
+        return leaving
 
     def _contamination(self, page: Page) -> Drop | None:
         hit = self.tests.find(page.text, page.hashes)

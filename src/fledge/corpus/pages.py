@@ -47,6 +47,7 @@ class Page:
     language: str = ""
     meta: dict[str, Any] = field(default_factory=dict)
     id: str = ""
+    quality: float = 0.0  # by which the survivor of duplicates is chosen; 0 where no classifier is named
     hashes: Any = None  # of the text's tokens, kept between steps that need them; not written
     values: dict[str, float] = field(default_factory=dict)  # what each step measured, as "stage.name"
 

@@ -16,6 +16,7 @@ import numpy as np
 
 from fledge.core.errors import ArtefactError
 from fledge.corpus.chain import ChainConfig
+from fledge.corpus.personal import KINDS, PersonalConfig
 from fledge.corpus.rule_sets import Limits
 from fledge.corpus.tables import parts
 from fledge.corpus.values import read_values
@@ -80,7 +81,7 @@ def _broken(
     languages: np.ndarray, values: Mapping[str, np.ndarray], config: ChainConfig, unmeasured: Counter[str]
 ) -> Broken:
     """Which pages each step refuses. NaN, which is what was not measured, breaks nothing."""
-    code = languages == "code"
+    code, nothing = languages == "code", np.full(len(languages), np.nan)
     found: Broken = {}
     share, count = values["damage.share"], values["damage.characters"]
     found["damage.mojibake"] = (share > config.damage.share) & (count >= config.damage.characters)
@@ -90,19 +91,33 @@ def _broken(
     least = np.array([config.languages.threshold(language) for language in languages], dtype=np.float64)
     found["language.uncertain"] = ~foreign & ~code & (values["language.score"] < least)
     found["lines.too_many"] = values["lines.share"] > config.lines.most
-    drops = np.where(code, config.personal.code_action == "drop", config.personal.action == "drop")
-    found["personal.any"] = drops & (values["personal.findings"] > config.personal.most)
+    found["personal.any"] = np.nan_to_num(_dropping(values, code, config.personal)) > config.personal.most
     dense, heavy = values["toxic.density"] > config.toxic.density, values["toxic.weight"] >= config.toxic.least
     found["toxic.insults"] = dense & heavy
     for language in (*config.languages.keep, "code"):
         here = languages == language
         for name, limits in config.rules.table(language).items():
             key = f"rules.{name}"
-            column = values.get(key, np.full(len(languages), np.nan))
+            column = values.get(key, nothing)
             unmeasured[f"{language}.{name}"] += int((here & np.isnan(column)).sum())
             found[key] = found.get(key, np.zeros(len(languages), dtype=bool)) | (here & _outside(column, limits))
+    found["toxic.classifier"] = values.get("toxic.probability", nothing) > config.toxic.probability
+    for language in config.languages.keep:
+        for name, limits in config.scores.table(language).items():
+            key, column = f"scores.{name}", values.get(name, nothing)
+            broken = (languages == language) & _outside(column, limits)
+            found[key] = found.get(key, np.zeros(len(languages), dtype=bool)) | broken
     found["contamination.any"] = values["contamination.share"] > 0
     return found
+
+
+def _dropping(values: Mapping[str, np.ndarray], code: np.ndarray, config: PersonalConfig) -> np.ndarray:
+    """Findings of the kinds for which a page is dropped."""
+    total = np.zeros(len(code))
+    for kind in KINDS:
+        drops = [config.action_of(kind, code=of) == "drop" for of in (False, True)]
+        total += np.where(np.where(code, drops[1], drops[0]), values[f"personal.{kind}"], 0)
+    return total
 
 
 def _outside(column: np.ndarray, limits: Limits) -> np.ndarray:

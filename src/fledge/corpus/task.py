@@ -68,7 +68,7 @@ def run_shard(shard: Shard, config: ChainConfig, folder: Path) -> dict[str, int]
     partial.mkdir(parents=True)
     write_table(partial / "documents.parquet", documents_table(pages))
     write_table(partial / "ledger.parquet", ledger_table(drops))
-    write_table(partial / "values.parquet", values_table(results, config))
+    write_table(partial / "values.parquet", values_table(results, chain.values))
     width = config.duplicates.bands if config.duplicates.near else 0
     np.save(partial / "bands.npy", np.array(bands, dtype=np.uint64).reshape(len(pages), width))
     np.save(partial / "keys.npy", np.frombuffer(b"".join(keys), dtype=np.uint8).reshape(len(pages), 16))

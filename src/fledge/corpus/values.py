@@ -13,25 +13,12 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from fledge.corpus.chain import ChainConfig
 from fledge.corpus.pages import Drop, Page, excerpt_of
 from fledge.corpus.tables import clean
 
 ABOUT = ("id", "url", "language", "stage", "rule", "excerpt")
-_BEFORE = (
-    "text.characters", "language.score", "damage.share", "damage.characters", "lines.share", "personal.findings",
-    "toxic.density", "toxic.weight", "contamination.share",
-)  # fmt: skip
-
-
-def names(config: ChainConfig) -> list[str]:
-    """The columns of values: the same in every shard."""
-    languages = (*config.languages.keep, "code")
-    return [*_BEFORE, *sorted({f"rules.{name}" for language in languages for name in config.rules.table(language)})]
-
-
-def values_table(results: Sequence[Page | Drop], config: ChainConfig) -> pa.Table:
-    """Of what became of the pages of a shard; what never was a page has no row."""
+def values_table(results: Sequence[Page | Drop], names: Sequence[str]) -> pa.Table:
+    """Of what became of the pages of a shard; what never was a page has no row. ``names``: `Chain.values`."""
     measured = [result for result in results if result.values]
     about = {
         "id": [r.id for r in measured],
@@ -42,7 +29,7 @@ def values_table(results: Sequence[Page | Drop], config: ChainConfig) -> pa.Tabl
         "excerpt": clean([r.excerpt if isinstance(r, Drop) else excerpt_of(r.text) for r in measured]),
     }
     columns = {name: pa.array(column, pa.string()) for name, column in about.items()}
-    for name in names(config):
+    for name in names:
         columns[name] = pa.array([r.values.get(name) for r in measured], pa.float64())
     return pa.table(columns)
 

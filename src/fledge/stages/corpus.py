@@ -51,6 +51,8 @@ def run(config: Config, out: Path, redo: bool = False) -> Path:
         named["decontaminate"] = list(config.decontaminate)
     if config.truth:
         named["truth"] = config.truth
+    models = [*config.scores.folders, *([config.toxic.classifier] if config.toxic.classifier else [])]
+    named |= {f"model_{number}": path for number, path in enumerate(models)}
     with produce(out, kind="corpus", stage="corpus", config=config, inputs=named, redo=redo) as work:
         if not work.done:
             _make(config, inputs, work)
