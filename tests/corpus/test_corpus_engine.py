@@ -77,6 +77,22 @@ def wait_for_chunk(out: Path, seconds: float = 30) -> None:
         time.sleep(0.01)
 
 
+def test_the_bytes_depend_on_neither_workers_nor_order_nor_chunks(
+    inputs: Path, quiet_by_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fledge.corpus.inputs.SHARD_BYTES", 1)
+    corpus.run(config_of(inputs, workers=1), tmp_path / "one")
+    assert digest_of(tmp_path / "one") == digest_of(quiet_by_file)
+    shards = discover([str(inputs)], 1).shards
+    for shard in shards:
+        task.run_shard(shard, ChainConfig(), tmp_path / "forward")
+    monkeypatch.setattr(task, "CHUNK_ITEMS", 7)
+    for shard in reversed(shards):
+        task.run_shard(shard, ChainConfig(), tmp_path / "backward")
+    assert len(digest_of(tmp_path / "forward")) == 5 * len(shards)
+    assert digest_of(tmp_path / "forward") == digest_of(tmp_path / "backward")
+
+
 def all_gone(processes: list[psutil.Process]) -> bool:
     return not psutil.wait_procs(processes, timeout=5)[1]
 

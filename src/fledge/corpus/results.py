@@ -12,6 +12,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import platform
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -80,9 +81,14 @@ def check_counts(counts: Counts, of: str) -> None:
 # ---- chunks ----------------------------------------------------------------------------------------------------------
 
 
+def attempt() -> str:
+    """A name of this process among all that may be at the same shard: one that a cluster takes for dead may live."""
+    return f"{platform.node()}.{os.getpid()}"
+
+
 def write_chunk(folder: Path, begin: int, end: int, tables: dict[str, pa.Table]) -> None:
     """The chunk of the items from ``begin`` to ``end``. It is no loss if a machine fails before it is on the disk."""
-    temporary = folder / f".{begin}.{os.getpid()}.tmp"  # another attempt at the same shard writes its own
+    temporary = folder / f".{begin}.{attempt()}.tmp"
     try:
         with pa.OSFile(str(temporary), "wb") as file:
             for name, schema in schemas().items():

@@ -26,7 +26,7 @@ from fledge.corpus.duplicates import MinHash
 from fledge.corpus.inputs import Part, Shard
 from fledge.corpus.pages import Drop, Found, Page, Refused, drop_page
 from fledge.corpus.read import Item, read_part
-from fledge.corpus.results import Counts, Results, chunks, merge, write_chunk
+from fledge.corpus.results import Counts, Results, attempt, chunks, merge, write_chunk
 
 CHUNK_ITEMS = 256
 CHUNK_BYTES = 4 << 20  # of content: large documents make chunks of fewer
@@ -153,7 +153,7 @@ def _attempt(shard: Shard, config: ChainConfig, folder: Path, say: Say) -> Count
 
 def _put_in_place(shard: Shard, config: ChainConfig, folder: Path, items: int) -> Counts:
     draft = draft_of(folder, shard)
-    whole = draft / f"whole-{os.getpid()}"
+    whole = draft / f"whole-{attempt()}"
     shutil.rmtree(whole, ignore_errors=True)
     whole.mkdir()
     bands = config.duplicates.bands if config.duplicates.near else 0

@@ -70,7 +70,7 @@ class Worker:
         self.stop = stop or threading.Event()
         self._process: subprocess.Popen[bytes] | None = None
         self._buffer = b""
-        self._chunks = 0
+        self._chunks = 0  # of this process
 
     def run(self, shard: Shard, step: Step) -> Counts:
         """`fledge.corpus.task.run_shard` in the process, as many attempts as it takes.
@@ -79,13 +79,18 @@ class Worker:
         for a shard at which worker after worker dies.
         """
         fruitless = 0
+
+        def counted(items: int, bytes_: int) -> None:
+            nonlocal fruitless
+            fruitless = 0
+            self._chunks += 1
+            step(items, bytes_)
+
         while True:
-            before = self._chunks
             try:
-                counts = self._attempt(shard, step)
+                counts = self._attempt(shard, counted)
             except _SetBack as back:
-                progress = self._note(shard, back) or self._chunks > before
-                fruitless = 0 if progress else fruitless + 1
+                fruitless = 0 if self._note(shard, back) else fruitless + 1
                 if fruitless == _FRUITLESS:
                     raise _hopeless(shard, back) from None
                 continue
@@ -125,7 +130,6 @@ class Worker:
                 if "doing" in message:
                     doing = message
                 elif "items" in message:
-                    self._chunks += 1
                     step(message["items"], message["bytes"])
                 elif "done" in message:
                     counts: Counts = message["done"]

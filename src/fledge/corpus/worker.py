@@ -57,7 +57,7 @@ def _work(shard: Shard, config: ChainConfig, folder: Path, messages: TextIO) -> 
 def _end_with(parent: int) -> None:
     """Have the kernel kill this process when its parent dies; elsewhere than on Linux it ends behind its shard."""
     if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(1, int(signal.SIGKILL), 0, 0, 0)  # PR_SET_PDEATHSIG
+        ctypes.CDLL(None).prctl(ctypes.c_int(1), ctypes.c_ulong(signal.SIGKILL))  # PR_SET_PDEATHSIG
         if os.getppid() != parent:
             sys.exit("the process that started this one is gone")
 

@@ -38,6 +38,7 @@ class Config(ChainConfig, EngineConfig):
 def run(config: Config, out: Path, redo: bool = False) -> Path:
     """Make the corpus at ``out``; a finished one that matches is left as it is."""
     from fledge.corpus.inputs import discover
+    from fledge.corpus.task import no_room
 
     inputs = discover(list(config.inputs), config.read.stdlib_characters)
     # By number and not by name: a run may be moved, and its inputs are matched by their content.
@@ -50,7 +51,10 @@ def run(config: Config, out: Path, redo: bool = False) -> Path:
         named["truth"] = config.truth
     with produce(out, kind="corpus", stage="corpus", config=config, inputs=named, redo=redo) as work:
         if not work.done:
-            _make(config, inputs, work)
+            try:
+                _make(config, inputs, work)
+            except OSError as error:
+                raise no_room(out, error) or error from None
     return out
 
 
