@@ -17,7 +17,7 @@ from typing import Any
 from fledge.core import errors
 from fledge.core.errors import ConfigError, FledgeError
 from fledge.corpus.chain import ChainConfig
-from fledge.corpus.engine import OnStep, Step
+from fledge.corpus.engine import OnStep, Step, size_of
 from fledge.corpus.inputs import Shard
 from fledge.corpus.results import Counts
 from fledge.corpus.watch import Job, Worker
@@ -71,7 +71,7 @@ def _run(ray: Any, shards: Sequence[Shard], job: Job, on_step: OnStep) -> None:
             for reference in ready:
                 shard = running.pop(reference)
                 counts = _counts(json.loads(ray.get(reference)))
-                on_step(Step(counts["read"], shard.bytes, counts))
+                on_step(Step(counts["read"], size_of(shard), counts))
     except BaseException:
         for reference in running:
             ray.cancel(reference, force=True)

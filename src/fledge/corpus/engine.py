@@ -60,9 +60,9 @@ def run_shards(shards: Sequence[Shard], job: Job, config: EngineConfig, on_step:
         if counts is None:
             missing.append(shard)
         else:
-            on_step(Step(bytes=shard.bytes, counts=counts, earlier=True))
+            on_step(Step(bytes=size_of(shard), counts=counts, earlier=True))
     # The largest first: a big shard at the end would leave the others waiting for it.
-    missing.sort(key=lambda shard: -shard.bytes)
+    missing.sort(key=lambda shard: -size_of(shard))
     if not missing:
         return
     if config.engine == "ray":
@@ -71,6 +71,14 @@ def run_shards(shards: Sequence[Shard], job: Job, config: EngineConfig, on_step:
         run_on_ray(missing, job, config.workers, config.ray_address, on_step)
     else:
         _run_here(missing, job, min(config.workers, len(missing)), on_step)
+
+
+def size_of(shard: Shard) -> int:
+    """In bytes; 0 where a file has gone since it was found, which is a matter for the ledger."""
+    try:
+        return shard.bytes
+    except OSError:
+        return 0
 
 
 def _run_here(shards: Sequence[Shard], job: Job, workers: int, on_step: OnStep) -> None:
@@ -124,4 +132,4 @@ def _run_watched(shard: Shard, worker: Worker, report: OnStep) -> None:
         seen = max(seen, bytes_)
 
     counts = worker.run(shard, step)
-    report(Step(bytes=shard.bytes - seen, counts=counts))
+    report(Step(bytes=max(0, size_of(shard) - seen), counts=counts))

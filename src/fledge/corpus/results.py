@@ -86,7 +86,7 @@ def attempt() -> str:
     return f"{platform.node()}.{os.getpid()}"
 
 
-def write_chunk(folder: Path, begin: int, end: int, tables: dict[str, pa.Table]) -> None:
+def write_chunk(folder: Path, begin: int, end: int, tables: dict[str, pa.Table]) -> Path:
     """The chunk of the items from ``begin`` to ``end``. It is no loss if a machine fails before it is on the disk."""
     temporary = folder / f".{begin}.{attempt()}.tmp"
     try:
@@ -97,7 +97,9 @@ def write_chunk(folder: Path, begin: int, end: int, tables: dict[str, pa.Table])
     except OSError:
         temporary.unlink(missing_ok=True)  # where a disk is full, no room is taken by what is of no use
         raise
-    os.replace(temporary, folder / f"chunk-{begin:09d}-{end:09d}.arrow")
+    path = folder / f"chunk-{begin:09d}-{end:09d}.arrow"
+    os.replace(temporary, path)
+    return path
 
 
 def read_chunk(path: Path) -> dict[str, pa.Table]:

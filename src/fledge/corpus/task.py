@@ -128,10 +128,11 @@ def _attempt(shard: Shard, config: ChainConfig, folder: Path, say: Say) -> Count
     say({"doing": "start"})
     chain, minhash = chain_of(config), MinHash(config.duplicates)
     done = chunks(draft)
-    begin = done[-1][0] if done else 0
+    begin, paths = done[-1][0] if done else 0, [path for _, path in done]
     reader = _Reader(shard, config, trouble, say)
-    for _ in islice(reader, begin):
-        pass
+    for number, _ in enumerate(islice(reader, begin)):
+        if number % CHUNK_ITEMS == 0:
+            say({"doing": "read"})  # a sign of life
     while True:
         say({"doing": "read", "chunk": begin})
         careful = reader.careful = trouble.careful == begin
@@ -142,22 +143,21 @@ def _attempt(shard: Shard, config: ChainConfig, folder: Path, say: Say) -> Count
         judged = _judged(chain, items, begin, careful, trouble, say)
         say({"doing": "write", "chunk": begin})
         end = begin + len(items)
-        write_chunk(draft, begin, end, Results(judged, len(items), config).tables(minhash))
+        paths.append(write_chunk(draft, begin, end, Results(judged, len(items), config).tables(minhash)))
         say({"items": len(items), "bytes": reader.bytes})
         begin = end
     say({"doing": "write"})
-    counts = _put_in_place(shard, config, folder, begin)
+    counts = _put_in_place(shard, config, folder, paths, begin)
     shutil.rmtree(draft, ignore_errors=True)
     return counts
 
 
-def _put_in_place(shard: Shard, config: ChainConfig, folder: Path, items: int) -> Counts:
-    draft = draft_of(folder, shard)
-    whole = draft / f"whole-{attempt()}"
+def _put_in_place(shard: Shard, config: ChainConfig, folder: Path, paths: Sequence[Path], items: int) -> Counts:
+    whole = draft_of(folder, shard) / f"whole-{attempt()}"
     shutil.rmtree(whole, ignore_errors=True)
     whole.mkdir()
     bands = config.duplicates.bands if config.duplicates.near else 0
-    counts = merge([path for _, path in chunks(draft)], items, bands, whole)
+    counts = merge(paths, items, bands, whole)
     os.replace(whole, place_of(folder, shard))
     return counts
 
@@ -166,8 +166,7 @@ def _put_in_place(shard: Shard, config: ChainConfig, folder: Path, items: int) -
 
 
 class _Reader:
-    """The items of a shard, numbered from 0. Says what it reads: before every item where ``careful``, else now and
-    then."""
+    """The items of a shard, numbered from 0. Where ``careful``, it says what it reads before every item."""
 
     def __init__(self, shard: Shard, config: ChainConfig, trouble: Trouble, say: Say) -> None:
         self.shard, self.config, self.trouble, self.say = shard, config, trouble, say
@@ -206,8 +205,6 @@ class _Reader:
         while self._lost(index) is None:
             if self.careful:
                 self.say({"doing": "read", "item": self.number, "part": index, "place": str(part.path)})
-            elif self.number % CHUNK_ITEMS == 0:
-                self.say({"doing": "read"})
             item = next(items, None)
             if item is None:
                 return

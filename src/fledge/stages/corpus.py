@@ -18,7 +18,7 @@ from fledge.core.artefact import Work, produce, write_json
 from fledge.core.bench import Bench
 from fledge.core.progress import progress
 from fledge.corpus.chain import ChainConfig
-from fledge.corpus.engine import EngineConfig, Step, run_shards
+from fledge.corpus.engine import EngineConfig, Step, run_shards, size_of
 
 # What a page and a byte of text cost on one core, and how large pages are: for the forecast before anything is read.
 _SECONDS_PER_PAGE = 5.5e-3
@@ -105,7 +105,7 @@ def _make(config: Config, inputs: Any, work: Work) -> None:
     counts: dict[str, int] = {}
     judged = 0  # by this run: an earlier one may have done the others
     started = time.monotonic()
-    with progress("corpus", sum(shard.bytes for shard in inputs.shards) / 1e6, unit="MB") as bar:
+    with progress("corpus", sum(size_of(shard) for shard in inputs.shards) / 1e6, unit="MB") as bar:
 
         def show(step: Step) -> None:
             nonlocal judged
