@@ -1,6 +1,6 @@
 """The corpus worker, and pages that do to it on purpose what hostile input does to parsers by chance.
 
-A page does harm by what it says: HANGS (in C code that holds the interpreter's lock, so that no signal ends it),
+A page does harm by what it says: HANGS (in C code that holds the interpreter's lock and hears no signal),
 CRASHES, FALTERS (dies of it the first time only). Reading a file whose name holds "stuck" never ends behind its third
 record. ``FLEDGE_TEST_PAUSE`` slows every page, so that a kill finds work in progress; ``FLEDGE_TEST_CHUNK`` sets the
 items of a chunk.
@@ -8,8 +8,8 @@ items of a chunk.
 
 from __future__ import annotations
 
-import ctypes
 import os
+import re
 import signal
 import time
 from collections.abc import Iterator, Sequence
@@ -26,7 +26,7 @@ _pause = float(os.environ.get("FLEDGE_TEST_PAUSE", "0"))
 
 
 def hang() -> None:
-    ctypes.PyDLL(None).sleep(600)
+    re.match(r"(a+)+$", "a" * 64 + "b")  # some thousand years
 
 
 def judge(chain: Chain, items: Sequence[Item]) -> Sequence[Page | Drop]:

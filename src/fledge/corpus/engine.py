@@ -34,7 +34,9 @@ class EngineConfig(Config):
         default_factory=cores, ge=1, exclude=True, description="processes, or tasks at a time on a cluster that is ours"
     )
     ray_address: str = Field("", exclude=True, description="of a running Ray cluster; empty: one is started here")
-    seconds_per_document: float = Field(60.0, gt=0, description="a document that takes longer is an error, `timeout`")
+    seconds_per_document: float = Field(
+        60.0, gt=0, description="of the processor's time; a document that takes more is an error, `timeout`"
+    )
 
 
 @dataclass(frozen=True)

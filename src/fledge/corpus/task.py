@@ -286,4 +286,6 @@ def chain_of(config: ChainConfig) -> Chain:
     if key not in _chains:
         _chains.clear()
         _chains[key] = Chain(config)
+        # What is loaded when it is first used is not the time of the first document.
+        judge(_chains[key], [Found("", 0, "html", b"<p>This is a page like any other.</p>")])
     return _chains[key]

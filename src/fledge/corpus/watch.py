@@ -21,6 +21,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 import fledge
 from fledge.core import errors
 from fledge.core.errors import ArtefactError, DataError
@@ -35,6 +37,7 @@ CRASHES = 2  # at the same document: one may be chance, as when something else n
 RECYCLE_CHUNKS = 400  # about 100,000 documents; what libraries leak ends with the process
 _FRUITLESS = 10  # attempts at a shard that got no further
 _POLL = 0.25  # seconds
+_WAITS = 5  # times its limit by the clock, for what hangs without computing
 # Work is spread over processes; threads of libraries inside them would only stand in each other's way.
 _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "RAYON_NUM_THREADS")
 
@@ -59,7 +62,7 @@ class Job:
 
     config: ChainConfig
     folder: Path
-    seconds: float  # that one document may take
+    seconds: float  # of the processor's time that one document may take
 
 
 class Worker:
@@ -167,7 +170,7 @@ class Worker:
         and `Stopped`."""
         assert self._process is not None
         assert self._process.stdout is not None
-        waited = 0.0
+        waited, spent_before = 0.0, self._cpu_seconds()
         with selectors.DefaultSelector() as selector:
             selector.register(self._process.stdout, selectors.EVENT_READ)
             while b"\n" not in self._buffer:
@@ -182,11 +185,20 @@ class Worker:
                     continue
                 # A machine that slept, or a parent that was stopped, is not the document's time.
                 waited += min(time.monotonic() - began, 4 * _POLL)
-                if waited > seconds:
+                if self._cpu_seconds() - spent_before > seconds or waited > _WAITS * seconds:
                     return None
         line, _, self._buffer = self._buffer.partition(b"\n")
         message: dict[str, Any] = json.loads(line)
         return message
+
+    def _cpu_seconds(self) -> float:
+        """Of the worker. A machine that is busy with something else does not make a document slow."""
+        assert self._process is not None
+        try:
+            times = psutil.Process(self._process.pid).cpu_times()
+        except psutil.Error:  # it is gone, which is found out when it is heard
+            return 0.0
+        return float(times.user + times.system)
 
     def _note(self, shard: Shard, back: _SetBack) -> bool:
         """Write down what the attempt died of, for the next one. Whether a document was given up."""
