@@ -38,8 +38,8 @@ def test_without_ray_the_error_says_what_to_install(tmp_path: Path, monkeypatch:
 def inputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("cluster") / "in"
     folder.mkdir()
-    for name in range(12):
-        write_jsonl(folder / f"{name:02}.jsonl", [{"text": variant(ENGLISH, name * 300 + i)} for i in range(300)])
+    for name in range(8):
+        write_jsonl(folder / f"{name:02}.jsonl", [{"text": variant(ENGLISH, name * 100 + i)} for i in range(100)])
     return folder
 
 
@@ -59,9 +59,9 @@ def cluster() -> Iterator[Any]:
     from ray.cluster_utils import Cluster
 
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-    quiet = {"num_cpus": 1, "object_store_memory": 100 << 20, "include_dashboard": False}
-    running = Cluster(initialize_head=True, head_node_args=quiet)
-    running.second = running.add_node(num_cpus=1, object_store_memory=100 << 20)
+    node = {"num_cpus": 1, "object_store_memory": 100 << 20, "node_ip_address": "127.0.0.1"}
+    running = Cluster(initialize_head=True, head_node_args={**node, "include_dashboard": False})
+    running.second = running.add_node(**node)
     yield running
     running.shutdown()
 

@@ -42,7 +42,8 @@ def run_on_ray(shards: Sequence[Shard], job: Job, workers: int, address: str, on
     if ours and address:
         ray.init(address=address, log_to_driver=False)
     elif ours:
-        ray.init(num_cpus=workers, include_dashboard=False, log_to_driver=False)
+        # For itself alone: not to be seen from other machines.
+        ray.init(num_cpus=workers, include_dashboard=False, log_to_driver=False, _node_ip_address="127.0.0.1")
     try:
         _run(ray, shards, job, on_step)
     finally:
