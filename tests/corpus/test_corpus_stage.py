@@ -4,11 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-import signal
-import subprocess
-import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +15,7 @@ from corpus_pages import CHINESE, ENGLISH, TASKS, html, raw_record, record, vari
 from fledge.core.artefact import read_manifest
 from fledge.core.errors import ArtefactError, DataError
 from fledge.core.readers import write_jsonl
-from fledge.corpus import lineage, tables, task
-from fledge.corpus.inputs import Part
-from fledge.corpus.read import Item, ReadConfig
+from fledge.corpus import lineage, tables
 from fledge.corpus.shards import TokenShards, is_held_out
 from fledge.stages import corpus, shards
 
@@ -141,48 +135,6 @@ def test_same_bytes_with_two_workers(inputs: Path, made: Path, tmp_path: Path, m
     assert {row["id"] for row in tables.rows(tmp_path / "two" / "documents")} == {
         row["id"] for row in tables.rows(made / "documents")
     }
-
-
-def test_a_killed_run_goes_on_behind_its_last_shard(
-    inputs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    out = tmp_path / "killed"
-    code = f"""
-import time
-from collections.abc import Iterator
-from pathlib import Path
-from fledge.corpus import inputs, task
-from fledge.stages import corpus
-inputs.SHARD_BYTES = 1
-original = task.run_shard
-def slow(shard, *rest):
-    if shard.index == 1:
-        print("one done", flush=True)
-        time.sleep(120)
-    return original(shard, *rest)
-task.run_shard = slow
-corpus.run(corpus.Config.model_validate_json({config_of(inputs).model_dump_json()!r}), Path({str(out)!r}))
-"""
-    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as child:
-        assert child.stdout is not None
-        assert child.stdout.readline() == "one done\n"
-        child.send_signal(signal.SIGKILL)
-    assert (tmp_path / ".killed.partial" / ".shards" / "shard-00000").is_dir()
-    assert not out.exists()
-    monkeypatch.setattr("fledge.corpus.inputs.SHARD_BYTES", 1)
-    read: list[str] = []
-    original = task.read_part
-
-    def watched(part: Part, config: ReadConfig) -> Iterator[Item]:
-        read.append(part.label)
-        return original(part, config)
-
-    monkeypatch.setattr(task, "read_part", watched)
-    corpus.run(config_of(inputs), out)
-    assert "site/0.warc.gz" not in read
-    assert "site/1.warc.gz" in read
-    corpus.run(config_of(inputs), tmp_path / "quiet")
-    assert digests(out) == digests(tmp_path / "quiet")
 
 
 def test_a_finished_corpus_is_left_alone_and_another_configuration_refused(inputs: Path, made: Path) -> None:

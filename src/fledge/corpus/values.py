@@ -28,10 +28,11 @@ def values_table(results: Sequence[Page | Drop], names: Sequence[str]) -> pa.Tab
         "rule": [r.rule if isinstance(r, Drop) else "" for r in measured],
         "excerpt": clean([r.excerpt if isinstance(r, Drop) else excerpt_of(r.text) for r in measured]),
     }
-    columns = {name: pa.array(column, pa.string()) for name, column in about.items()}
-    for name in names:
-        columns[name] = pa.array([r.values.get(name) for r in measured], pa.float64())
-    return pa.table(columns)
+    return pa.table({**about, **{name: [r.values.get(name) for r in measured] for name in names}}, values_schema(names))
+
+
+def values_schema(names: Sequence[str]) -> pa.Schema:
+    return pa.schema([*((name, pa.string()) for name in ABOUT), *((name, pa.float64()) for name in names)])
 
 
 def read_values(path: Path) -> tuple[dict[str, list[str]], dict[str, np.ndarray]]:

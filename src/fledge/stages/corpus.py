@@ -20,6 +20,7 @@ from fledge.core.artefact import Work, produce, write_json
 from fledge.core.bench import Bench
 from fledge.core.progress import progress
 from fledge.corpus.chain import ChainConfig
+from fledge.corpus.engine import EngineConfig, Step, run_shards, size_of
 
 # What a page and a byte of text cost on one core, and how large pages are: for the forecast before anything is read.
 _SECONDS_PER_PAGE = 5.5e-3
@@ -29,18 +30,17 @@ _WARC_BYTES_PER_PAGE = 6_500
 _UNPACKED = 4.0
 
 
-class Config(ChainConfig):
+class Config(ChainConfig, EngineConfig):
     """What to read, what to keep, what to compare with."""
 
     inputs: tuple[str, ...] = Field(min_length=1, description="files, folders, globs, or python:stdlib")
     truth: Path | None = Field(None, description="truth.jsonl of planted defects: precision and recall are reported")
-    # Not part of what the corpus is: the bytes are the same with any number.
-    workers: int = Field(1, ge=1, exclude=True, description="local processes")
 
 
 def run(config: Config, out: Path, redo: bool = False) -> Path:
     """Make the corpus at ``out``; a finished one that matches is left as it is."""
     from fledge.corpus.inputs import discover
+    from fledge.corpus.task import no_room
 
     inputs = discover(list(config.inputs), config.read.stdlib_characters)
     # By number and not by name: a run may be moved, and its inputs are matched by their content.
@@ -55,7 +55,10 @@ def run(config: Config, out: Path, redo: bool = False) -> Path:
     named |= {f"model_{number}": path for number, path in enumerate(models)}
     with produce(out, kind="corpus", stage="corpus", config=config, inputs=named, redo=redo) as work:
         if not work.done:
-            _make(config, inputs, work)
+            try:
+                _make(config, inputs, work)
+            except OSError as error:
+                raise no_room(out, error) or error from None
     return out
 
 
@@ -97,23 +100,26 @@ def _whole(name: str, files: list[Path]) -> Path | list[Path]:
 
 def _make(config: Config, inputs: Any, work: Work) -> None:
     from fledge.corpus.finish import check, finish, funnel
-    from fledge.corpus.task import chain_of, run_shards
+    from fledge.corpus.task import chain_of
+    from fledge.corpus.watch import Job
 
     chain = ChainConfig.model_validate(config.model_dump(include=set(ChainConfig.model_fields)))
     folder = work.folder / ".shards"
     folder.mkdir(exist_ok=True)
     counts: dict[str, int] = {}
+    judged = 0  # by this run: an earlier one may have done the others
     started = time.monotonic()
-    with progress("corpus", sum(shard.bytes for shard in inputs.shards) / 1e6, unit="MB") as bar:
-        sizes = iter(inputs.shards)
+    with progress("corpus", sum(size_of(shard) for shard in inputs.shards) / 1e6, unit="MB") as bar:
 
-        def done(result: dict[str, int]) -> None:
-            for key, value in result.items():
+        def show(step: Step) -> None:
+            nonlocal judged
+            for key, value in (step.counts or {}).items():
                 counts[key] = counts.get(key, 0) + value
-            speed = counts["read"] / (time.monotonic() - started)
-            bar.advance(next(sizes).bytes / 1e6, note=f"{counts['read']:,} docs, {speed:,.0f} docs/s")
+            judged += step.items
+            bar.initial += step.bytes / 1e6 if step.earlier else 0
+            bar.advance(step.bytes / 1e6, note=f"{judged:,} docs, {judged / (time.monotonic() - started):,.0f} docs/s")
 
-        run_shards(inputs.shards, chain, folder, config.workers, done)
+        run_shards(inputs.shards, Job(chain, folder, config.seconds_per_document), config, show)
     places = [folder / f"shard-{shard.index:05d}" for shard in inputs.shards]
     totals = finish(places, chain, work.folder)
     check(totals, counts.get("read", 0))
@@ -130,7 +136,7 @@ def _make(config: Config, inputs: Any, work: Work) -> None:
         "bytes": dict(totals.bytes), "sources": dict(totals.sources),
         "inputs": {name: {"read": totals.read[name], "kept": totals.sources[name]} for name in inputs.roots},
         "stages": {stage["stage"]: stage["dropped"] for stage in report["stages"]},
-        "duplicates": totals.work, "docs_per_second": round(counts.get("read", 0) / (time.monotonic() - started), 1),
+        "duplicates": totals.work, "docs_per_second": round(judged / (time.monotonic() - started), 1),
     }  # fmt: skip
     if config.decontaminate:
         work.metrics |= chain_of(chain).tests.facts()
