@@ -59,7 +59,8 @@ def cluster() -> Iterator[Any]:
     from ray.cluster_utils import Cluster
 
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-    node = {"num_cpus": 1, "object_store_memory": 100 << 20, "node_ip_address": "127.0.0.2"}  # Ray turns .1 into an outer address
+    # Ray turns 127.0.0.1 into an outer address
+    node = {"num_cpus": 1, "object_store_memory": 100 << 20, "node_ip_address": "127.0.0.2"}
     running = Cluster(initialize_head=True, head_node_args={**node, "include_dashboard": False})
     running.second = running.add_node(**node)
     yield running

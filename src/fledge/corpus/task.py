@@ -241,7 +241,7 @@ def _judged(
             raise
         except Exception:  # one by one shows whose it is
             return [_judged_alone(chain, item) for item in items]
-    results = []
+    results: list[Page | Drop] = []
     for number, item in zip(numbers, items, strict=True):
         lost = trouble.lost.get(number)
         if lost is not None and lost.stage != "read":

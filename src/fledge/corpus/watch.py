@@ -215,7 +215,7 @@ class Worker:
                 lost = Lost(stage, part, "timeout", self.job.seconds, self.job.seconds)
             elif crashes >= CRASHES:
                 lost = Lost(stage, part, "crash", crashes, CRASHES)
-        if lost is not None:
+        if lost is not None and item is not None:
             if self.job.config.on_error == "fail":
                 place = back.doing["place"]
                 raise DataError(f"{place}: {describe(lost)}\n  (on_error=skip counts it in the ledger and goes on)")
