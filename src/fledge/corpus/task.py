@@ -15,13 +15,12 @@ from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from fledge.corpus.chain import Chain, ChainConfig
-from fledge.corpus.duplicates import MinHash, exact_key
 from fledge.corpus.inputs import Shard
 from fledge.corpus.pages import Drop, Page
 from fledge.corpus.read import read_part
+from fledge.corpus.repeats import clean_page
+from fledge.corpus.signatures import write_signatures
 from fledge.corpus.tables import documents_table, ledger_table, write_table
 
 _chains: dict[str, Chain] = {}  # one per process: the index of test items is built once
@@ -30,44 +29,37 @@ _chains: dict[str, Chain] = {}  # one per process: the index of test items is bu
 def run_shard(shard: Shard, config: ChainConfig, folder: Path) -> dict[str, int]:
     """Read and judge one shard; returns its counts (``read``, ``kept``, ``dropped``, ``errors``, ``masked``).
 
-    Writes ``folder/shard-NNNNN/`` with the candidates (before duplicates), their MinHash bands and exact keys, and
-    the ledger. A finished shard is not read again.
+    Writes ``folder/shard-NNNNN/`` with the candidates (before duplicates), their signatures and shingles, and the
+    ledger. A finished shard is not read again.
     """
     place = folder / f"shard-{shard.index:05d}"
     if place.exists():
         counts: dict[str, int] = json.loads((place / "counts.json").read_text())
         return counts
     chain = chain_of(config)
-    minhash = MinHash(config.duplicates)
     pages: list[Page] = []
     drops: list[Drop] = []
-    bands: list[np.ndarray] = []
-    keys: list[bytes] = []
     for part in shard.parts:
         for item in read_part(part, config.read):
-            result = chain(item)
+            result = clean_page(chain(item), config.duplicates.repeats)
             if isinstance(result, Drop):
                 drops.append(result)
-                continue
-            pages.append(result)
-            keys.append(exact_key(result.text))
-            if config.duplicates.near:
-                bands.append(minhash.bands(minhash.signature(minhash.shingles(result.text, result.hashes))))
+            else:
+                pages.append(result)
     counts = {
         "read": len(pages) + len(drops),
         "kept": len(pages),
         "dropped": sum(not drop.error for drop in drops),
         "errors": sum(drop.error for drop in drops),
         "masked": sum("masked" in page.meta for page in pages),
+        "repeated": sum("repeated" in page.meta for page in pages),
     }
     partial = folder / f".shard-{shard.index:05d}"
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
     write_table(partial / "documents.parquet", documents_table(pages))
     write_table(partial / "ledger.parquet", ledger_table(drops))
-    width = config.duplicates.bands if config.duplicates.near else 0
-    np.save(partial / "bands.npy", np.array(bands, dtype=np.uint64).reshape(len(pages), width))
-    np.save(partial / "keys.npy", np.frombuffer(b"".join(keys), dtype=np.uint8).reshape(len(pages), 16))
+    write_signatures(partial, pages, config.duplicates)
     (partial / "counts.json").write_text(json.dumps(counts))
     os.replace(partial, place)
     return counts

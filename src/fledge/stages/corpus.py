@@ -47,6 +47,8 @@ def run(config: Config, out: Path, redo: bool = False) -> Path:
     }
     if config.decontaminate:
         named["decontaminate"] = list(config.decontaminate)
+    if config.duplicates.against:
+        named["against"] = list(config.duplicates.against)
     if config.truth:
         named["truth"] = config.truth
     with produce(out, kind="corpus", stage="corpus", config=config, inputs=named, redo=redo) as work:
@@ -111,7 +113,7 @@ def _make(config: Config, inputs: Any, work: Work) -> None:
 
         run_shards(inputs.shards, chain, folder, config.workers, done)
     places = [folder / f"shard-{shard.index:05d}" for shard in inputs.shards]
-    totals = finish(places, chain, work.folder)
+    totals = finish(places, chain, work.folder, memory=config.duplicates.memory, threads=config.workers)
     check(totals, counts.get("read", 0))
     report = funnel(work.folder / "ledger", counts.get("read", 0))
     write_json(work.folder / "funnel.json", report)
@@ -123,7 +125,7 @@ def _make(config: Config, inputs: Any, work: Work) -> None:
         "bytes": dict(totals.bytes), "sources": dict(totals.sources),
         "inputs": {name: {"read": totals.read[name], "kept": totals.sources[name]} for name in inputs.roots},
         "stages": {stage["stage"]: stage["dropped"] for stage in report["stages"]},
-        "duplicates": totals.work, "docs_per_second": round(counts.get("read", 0) / (time.monotonic() - started), 1),
+        "duplicates": {**totals.work, "repeated": counts.get("repeated", 0)}, "docs_per_second": round(counts.get("read", 0) / (time.monotonic() - started), 1),
     }  # fmt: skip
     if config.decontaminate:
         work.metrics |= chain_of(chain).tests.facts()
