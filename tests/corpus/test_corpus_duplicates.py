@@ -26,7 +26,9 @@ Found = dict[str, tuple[str, float, bool]]
 Solve = Callable[..., Found]
 
 
-def group(folder: Path, shards: Sequence[Sequence[Page]], config: DuplicatesConfig, **options: Any) -> tuple[Found, Any]:
+def group(
+    folder: Path, shards: Sequence[Sequence[Page]], config: DuplicatesConfig, **options: Any
+) -> tuple[Found, dict[str, Any]]:
     """id -> (survivor, similarity, exact) of what leaves, and the counts of the work with the clusters by id."""
     places = [folder / f"shard-{number}" for number in range(len(shards))]
     for place, pages in zip(places, shards, strict=True):
@@ -180,7 +182,8 @@ def test_quality_comes_before_length(tmp_path: Path) -> None:
         quality = 0.0
 
     text = " ".join(words(2, 200))
-    pages = [Judged(text + end, "site/a", i, "text", id=f"{i:04d}") for i, end in enumerate(("", " tail", " longer tail"))]
+    ends = ("", " tail", " longer tail")
+    pages = [Judged(text + end, "site/a", i, "text", id=f"{i:04d}") for i, end in enumerate(ends)]
     for page, quality in zip(pages, (0.1, 0.9, 0.2), strict=True):
         page.quality = quality
     found, work = group(tmp_path, [pages], DuplicatesConfig())
@@ -233,7 +236,7 @@ def test_per_source_by_default_and_across_all_on_request(tmp_path: Path) -> None
     alone = [Page(text, label, 0, "text", id=id_) for id_, label in (("c", "x.txt"), ("d", "y.txt"))]
     assert group(tmp_path, [pages, alone], DuplicatesConfig())[0] == {"d": ("c", 1.0, True)}
     found, work = group(tmp_path, [pages, alone], DuplicatesConfig(across="all"))
-    assert found == {id_: ("a", 1.0, True) for id_ in "bcd"}
+    assert found == dict.fromkeys("bcd", ("a", 1.0, True))
     assert work["sizes"] == {"a": 4}
     assert source_of("crawl/deep/1.warc") == "crawl"
 

@@ -7,6 +7,7 @@ shards' files of shingles; Python holds one bit a document and a cache of shingl
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
@@ -54,7 +55,8 @@ _CANDIDATES = """CREATE TABLE candidates AS SELECT DISTINCT better, worse FROM (
     SELECT a.rank AS better, b.rank AS worse FROM buckets a JOIN buckets b USING (source, band)
     WHERE NOT a.old AND NOT b.old AND a.place < b.place AND a.place <= $largest
     UNION ALL
-    SELECT o.rank, n.rank FROM buckets o JOIN banded n USING (band) WHERE o.old AND NOT n.old AND o.place <= $largest)"""
+    SELECT o.rank, n.rank FROM buckets o JOIN banded n USING (band)
+    WHERE o.old AND NOT n.old AND o.place <= $largest)"""
 _PAIRS = """SELECT c.better, c.worse, b.corpus, b.shard, b.start, b.size, w.shard, w.start, w.size
     FROM candidates c JOIN documents b ON b.rank = c.better JOIN documents w ON w.rank = c.worse
     WHERE least(b.size, w.size) >= $jaccard * greatest(b.size, w.size) ORDER BY c.worse, c.better"""
@@ -95,7 +97,8 @@ class Groups:
     def of(self, shard: int) -> tuple[list[Leaving], dict[int, int]]:
         """Documents of a shard that leave, in order, and how many documents a survivor stands for, by its row."""
         found = self.database.execute(
-            "SELECT row, survivor, corpus, similarity, exact, cluster FROM outcome WHERE shard = ? ORDER BY row", [shard]
+            "SELECT row, survivor, corpus, similarity, exact, cluster FROM outcome WHERE shard = ? ORDER BY row",
+            [shard],
         ).fetchall()
         leaving = [
             Leaving(row, f"{self.against[-corpus - 1]}#{survivor}" if corpus < 0 else survivor, value, exact)
@@ -251,16 +254,14 @@ class _Sets:
         self.files: dict[tuple[int, int], Path] = {}
         self._most, self._held = most, 0
         self._known: OrderedDict[tuple[int, int, int], np.ndarray] = OrderedDict()
-        self._open: OrderedDict[tuple[int, int], Any] = OrderedDict()
+        self._open: OrderedDict[tuple[int, int], int] = OrderedDict()
 
     def read(self, corpus: int, shard: int, start: int, size: int) -> np.ndarray:
         """(size,) uint32, sorted"""
         key = (corpus, shard, start)
         found = self._known.get(key)
         if found is None:
-            file = self._file(corpus, shard)
-            file.seek(4 * start)
-            found = np.frombuffer(file.read(4 * size), dtype="<u4")
+            found = np.frombuffer(os.pread(self._file(corpus, shard), 4 * size, 4 * start), dtype="<u4")
             self._known[key] = found
             self._held += found.nbytes + 200  # and the object around it
             while self._held > self._most and len(self._known) > 2:
@@ -269,17 +270,16 @@ class _Sets:
             self._known.move_to_end(key)
         return found
 
-    def _file(self, corpus: int, shard: int) -> Any:
+    def _file(self, corpus: int, shard: int) -> int:
         key = (corpus, shard)
         if key not in self._open:
             if len(self._open) >= _OPEN:
-                self._open.popitem(last=False)[1].close()
-            self._open[key] = open(self.files[key], "rb", buffering=0)
+                os.close(self._open.popitem(last=False)[1])
+            self._open[key] = os.open(self.files[key], os.O_RDONLY)
         self._open.move_to_end(key)
         return self._open[key]
 
     def close(self) -> None:
-        for file in self._open.values():
-            file.close()
-        self._open.clear()
+        while self._open:
+            os.close(self._open.popitem()[1])
         self._known.clear()

@@ -125,7 +125,8 @@ def _make(config: Config, inputs: Any, work: Work) -> None:
         "bytes": dict(totals.bytes), "sources": dict(totals.sources),
         "inputs": {name: {"read": totals.read[name], "kept": totals.sources[name]} for name in inputs.roots},
         "stages": {stage["stage"]: stage["dropped"] for stage in report["stages"]},
-        "duplicates": {**totals.work, "repeated": counts.get("repeated", 0)}, "docs_per_second": round(counts.get("read", 0) / (time.monotonic() - started), 1),
+        "duplicates": {**totals.work, "repeated": counts.get("repeated", 0)},
+        "docs_per_second": round(counts.get("read", 0) / (time.monotonic() - started), 1),
     }  # fmt: skip
     if config.decontaminate:
         work.metrics |= chain_of(chain).tests.facts()
