@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from corpus_pages import CHINESE, ENGLISH, variant
+from corpus_pages import CHINESE, ENGLISH, TASKS, variant
 
 from fledge.core.artefact import read_manifest
 from fledge.core.config import build
@@ -113,14 +113,15 @@ def test_similar_lines_are_those_that_comparing_all_pairs_finds(alphabet: str) -
 
 
 def test_pages_lose_their_repeats_or_leave(tmp_path: Path) -> None:
-    again = "its wheel has not turned for many years!"
-    long = "\n".join(variant(ENGLISH, i) + "." for i in (0, 20, 40))
-    texts = [f"{long}\nIts wheel has not turned for many years.\n{again}", f"{ENGLISH}\n{again}\n{again}", CHINESE]
-    out = make(tmp_path, "corpus", texts, near=False, repeats={"similar_lines": True, "least": 30, "most": 0.09})
+    short, again = "The mill was of grey stone.", "its wheel has not turned for many years!"
+    like = f"{ENGLISH}\nIts wheel has not turned for many years.\n{again}"
+    texts = [f"{ENGLISH}\n{TASKS}\n{short}\n{short}", like, CHINESE]
+    changes = {"similar_lines": True, "least": 20, "most": 0.05}
+    out = make(tmp_path, "corpus", texts, near=False, repeats=changes)
     kept = {row["offset"]: row for row in tables.rows(out / "documents")}
-    assert [row["text"] for row in kept.values()] == [texts[0].removesuffix("\n" + again), CHINESE]
+    assert [row["text"] for row in kept.values()] == [texts[0].removesuffix("\n" + short), CHINESE]
     assert '"sentences": 1' in kept[0]["meta"]
     (gone,) = tables.rows(out / "ledger")
-    assert (gone["stage"], gone["rule"], gone["threshold"]) == ("duplicates", "repeats", 0.09)
-    assert gone["value"] == pytest.approx(1 - len(f"{ENGLISH}\n{again}") / len(texts[1]), abs=0.01)
+    assert (gone["stage"], gone["rule"], gone["threshold"]) == ("duplicates", "repeats", 0.05)
+    assert gone["value"] == pytest.approx(len("\n" + again) / len(texts[1]))
     assert read_manifest(out)["metrics"]["duplicates"]["repeated"] == 1
