@@ -82,6 +82,8 @@ def test_exact_key_ignores_case_width_blanks_and_punctuation_only() -> None:
     assert exact_key("你好，世界。") == exact_key("你好 世界")
     assert exact_key("hello world 1") != exact_key("hello world 2")
     assert exact_key("!!!") != exact_key("???")
+    ascii_ = "".join(map(chr, range(128)))  # has a way of its own
+    assert exact_key(ascii_ + "。") == exact_key(ascii_)
 
 
 def test_ngrams_are_equal_where_the_tokens_are() -> None:

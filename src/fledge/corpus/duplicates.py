@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import re
-import unicodedata
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,9 +17,11 @@ from pydantic import Field, field_validator, model_validator
 from fledge.core.config import Config
 from fledge.corpus.repeats import RepeatsConfig
 from fledge.corpus.shingles import Unit
+from fledge.corpus.tokens import normalise
 
 VERSION = 2
 _NOT_WORD = re.compile(r"[\W_]+")
+_ASCII_NOT_WORD = bytes(code for code in range(128) if _NOT_WORD.match(chr(code)))
 
 # FineWeb (2406.17557): 14 bands of 8 on word 5-grams. CT-LLM (2404.04167) and SlimPajama: 9 of 13 on character
 # 13-grams, which finds a pair of similarity .8 two times in five only.
@@ -80,9 +81,12 @@ class DuplicatesConfig(Config):
 
 def exact_key(text: str) -> bytes:
     """128-bit key of a text under NFKC, lower case, without blanks and punctuation (SPEC E.4)."""
-    plain = _NOT_WORD.sub("", unicodedata.normalize("NFKC", text).lower())
+    if text.isascii():  # the same bytes as below, ten times as fast
+        plain = text.lower().encode("ascii").translate(None, _ASCII_NOT_WORD)
+    else:
+        plain = _NOT_WORD.sub("", normalise(text)).encode("utf-8", "surrogatepass")
     # A page of symbols only (a table of signs) is compared as it is, or all of them would be one.
-    return hashlib.blake2b((plain or text).encode("utf-8", "surrogatepass"), digest_size=16).digest()
+    return hashlib.blake2b(plain or text.encode("utf-8", "surrogatepass"), digest_size=16).digest()
 
 
 def source_of(label: str) -> str:

@@ -153,11 +153,11 @@ def _plain(text: str, unit: Unit) -> str:
 @functools.cache
 def classes(unit: Unit) -> np.ndarray:
     """(0x110000,) uint8: what each code point is. Letters and digits are what Python's regular expressions say."""
-    everything = "".join(map(chr, range(0x110000)))
+    letters = "".join(map(chr, range(0x40000)))  # there are none beyond
     table = np.full(0x110000, _BETWEEN, dtype=np.uint8)
-    for match in re.finditer(r"[^\W_]+", everything):
+    for match in re.finditer(r"[^\W_]+", letters):
         table[match.start() : match.end()] = _ALONE if unit == "characters" else _RUN
     if unit == "words":
-        for match in _HAN.finditer(everything):
-            table[match.start()] = _ALONE
+        for match in re.finditer(rf"[{HAN}]+", letters):
+            table[match.start() : match.end()] = _ALONE
     return table

@@ -1,0 +1,70 @@
+"""The global step of duplicates over so many short documents, in a process of its own (see ../duplicates_growth.py)."""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import work
+
+from fledge.corpus.duplicates import DuplicatesConfig
+from fledge.corpus.grouping import Grouping
+from fledge.corpus.pages import Page
+from fledge.corpus.signatures import write_signatures
+
+SHARD = 10_000
+WORDS = 60  # a document: 420 characters
+
+
+def documents(shard: int) -> list[Page]:
+    """A tenth are exact copies of documents of another shard (of the first for the others), a fifth near ones."""
+    rng = np.random.default_rng([37, shard])
+    first = np.random.default_rng([37, 0]).integers(0, 26**3, (SHARD, WORDS))
+    numbers = rng.integers(0, 26**3, (SHARD, WORDS))
+    if shard:
+        numbers[: SHARD * 3 // 10] = first[rng.integers(0, SHARD, SHARD * 3 // 10)]
+        numbers[: SHARD // 5, rng.integers(0, WORDS)] = rng.integers(0, 26**3, SHARD // 5)
+    names = [work.word(i) for i in range(26**3)]
+    texts = (" ".join(map(names.__getitem__, row)) for row in numbers.tolist())
+    return [Page(text, "crawl/a", shard * SHARD + i, "text") for i, text in enumerate(texts)]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("documents", type=int)
+    parser.add_argument("--memory", type=int, default=1024)
+    parser.add_argument("--threads", type=int, default=1)
+    arguments = parser.parse_args()
+    config, digest = DuplicatesConfig(), hashlib.blake2b(digest_size=8)
+    with tempfile.TemporaryDirectory() as name:
+        folders = []
+        signing = 0.0
+        for shard in range(arguments.documents // SHARD):
+            folders.append(Path(name) / str(shard))
+            folders[-1].mkdir()
+            pages = documents(shard)
+            begun = time.perf_counter()
+            write_signatures(folders[-1], pages, config)
+            signing += time.perf_counter() - begun
+        sizes = sum(path.stat().st_size for folder in folders for path in folder.iterdir())
+        begun = time.perf_counter()
+        with Grouping(folders, config, Path(name) / "step", arguments.memory, arguments.threads) as groups:
+            left = 0
+            for shard in range(len(folders)):
+                leaving, clusters = groups.of(shard)
+                left += len(leaving)
+                digest.update(repr((leaving, sorted(clusters.items()))).encode())
+            held = sum(path.stat().st_size for path in (Path(name) / "step").rglob("*") if path.is_file())
+        seconds = time.perf_counter() - begun
+    work.report(
+        arguments.documents / seconds, 0.0, ("duckdb", "numpy"), seconds=round(seconds, 3), signing=round(signing, 3),
+        left=left, outcome=digest.hexdigest(), side_files_mib=sizes >> 20, database_mib=held >> 20, **groups.work,
+    )  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()
