@@ -20,16 +20,23 @@ SHARD = 10_000
 WORDS = 60  # a document: 420 characters
 
 
+def numbers(shard: int) -> np.ndarray:
+    """(SHARD, WORDS): which words each document of a shard has, before copies are put among them."""
+    return np.random.default_rng([37, shard]).integers(0, 26**3, (SHARD, WORDS))
+
+
 def documents(shard: int) -> list[Page]:
-    """A tenth are exact copies of documents of another shard (of the first for the others), a fifth near ones."""
-    rng = np.random.default_rng([37, shard])
-    first = np.random.default_rng([37, 0]).integers(0, 26**3, (SHARD, WORDS))
-    numbers = rng.integers(0, 26**3, (SHARD, WORDS))
+    """A tenth are exact copies of the shard before, a fifth differ from one of its documents in one word: clusters
+    stay as small as they are, whatever the number of shards."""
+    rng = np.random.default_rng([41, shard])
+    found = numbers(shard)
     if shard:
-        numbers[: SHARD * 3 // 10] = first[rng.integers(0, SHARD, SHARD * 3 // 10)]
-        numbers[: SHARD // 5, rng.integers(0, WORDS)] = rng.integers(0, 26**3, SHARD // 5)
+        copies = SHARD * 3 // 10
+        found[:copies] = numbers(shard - 1)[rng.integers(copies, SHARD, copies)]
+        near = np.arange(SHARD // 5)
+        found[near, rng.integers(0, WORDS, len(near))] = rng.integers(0, 26**3, len(near))
     names = [work.word(i) for i in range(26**3)]
-    texts = (" ".join(map(names.__getitem__, row)) for row in numbers.tolist())
+    texts = (" ".join(map(names.__getitem__, row)) for row in found.tolist())
     return [Page(text, "crawl/a", shard * SHARD + i, "text") for i, text in enumerate(texts)]
 
 

@@ -259,6 +259,33 @@ def test_result_depends_on_neither_order_shards_nor_threads(tmp_path: Path) -> N
         assert group(tmp_path / str(number), shards, DuplicatesConfig(), **options) == expected
 
 
+def test_outcome_is_that_of_comparing_all_pairs(tmp_path: Path) -> None:
+    """With so many bands that every pair above the threshold is a candidate."""
+    generator = random.Random(11)
+    texts: list[list[str]] = []
+    for number in range(120):
+        text = list(generator.choice(texts)) if texts and number % 3 else words(number, 60)
+        for _ in range(generator.choice([0, 1, 1, 2])):
+            text[generator.randrange(len(text))] = f"new{number}"
+        texts.append(text[: generator.randint(50, 60)])
+    pages = pages_of([" ".join(text) for text in texts])
+    sets = {page.id: one(page.text) for page in pages}
+    left: dict[str, str] = {}
+    stays: list[Page] = []
+    for page in sorted(pages, key=lambda page: (-len(page.text), page.id)):
+        alike = (other.id for other in stays if jaccard(sets[page.id], sets[other.id]) >= 0.8)
+        survivor = next(alike, None)
+        if survivor is None:
+            stays.append(page)
+        else:
+            left[page.id] = survivor
+    found, work = group(tmp_path, [pages[:50], pages[50:]], DuplicatesConfig(bands=64, rows=2))
+    assert {id_: item[0] for id_, item in found.items()} == left
+    assert len(left) > 30
+    assert work["candidate_pairs"] >= work["compared_pairs"] >= work["verified_pairs"] > 20
+    assert sum(work["sizes"].values()) - len(work["sizes"]) == len(left)
+
+
 def test_large_buckets_are_cut_and_counted(tmp_path: Path) -> None:
     texts = [" ".join(words(1, 300)) + f" {i}" for i in range(40)]
     config = DuplicatesConfig(largest_bucket=3)
