@@ -13,7 +13,7 @@ import pytest
 from corpus_pages import CHINESE, ENGLISH
 
 from fledge.core.config import build
-from fledge.core.errors import ConfigError
+from fledge.core.errors import ArtefactError, ConfigError
 from fledge.corpus.duplicates import DuplicatesConfig, exact_key, source_of
 from fledge.corpus.grouping import Grouping
 from fledge.corpus.pages import Page
@@ -293,6 +293,15 @@ def test_large_buckets_are_cut_and_counted(tmp_path: Path) -> None:
     assert work["large_buckets"] > 0
     assert work["candidate_pairs"] <= 3 * 14 * 40
     assert len(found) == 39
+
+
+def test_a_cut_file_of_shingles_stops_the_step(tmp_path: Path) -> None:
+    pages = pages_of([" ".join(words(1, 100)) + f" {i}" for i in range(3)])
+    write_signatures(tmp_path, pages, DuplicatesConfig())
+    (tmp_path / "shingles.bin").write_bytes((tmp_path / "shingles.bin").read_bytes()[:-4])
+    with pytest.raises(ArtefactError, match=r"shingles\.bin: is shorter"):
+        Grouping([tmp_path], DuplicatesConfig(), tmp_path / "grouping").__enter__()
+    assert not (tmp_path / "grouping").exists()
 
 
 def test_shingles_of_nothing() -> None:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from fledge.core.errors import ArtefactError, ConfigError
 from fledge.corpus.duplicates import DuplicatesConfig
 from fledge.corpus.signatures import SETS, TABLE, open_signatures, similarity
 
@@ -135,6 +136,12 @@ class Grouping:
         )  # fmt: skip
         try:
             return self._group()
+        except duckdb.OutOfMemoryException as error:
+            self.__exit__()
+            raise ConfigError(
+                f"duplicates.memory={self.memory} (MiB) with {self.threads} threads is too little, or there is no room "
+                f"beside {self.folder}: {error}"
+            ) from None
         except BaseException:
             self.__exit__()
             raise
@@ -261,7 +268,10 @@ class _Sets:
         key = (corpus, shard, start)
         found = self._known.get(key)
         if found is None:
-            found = np.frombuffer(os.pread(self._file(corpus, shard), 4 * size, 4 * start), dtype="<u4")
+            read = os.pread(self._file(corpus, shard), 4 * size, 4 * start)
+            if len(read) != 4 * size:
+                raise ArtefactError(f"{self.files[key[:2]]}: is shorter than its table says; make the shard again")
+            found = np.frombuffer(read, dtype="<u4")
             self._known[key] = found
             self._held += found.nbytes + 200  # and the object around it
             while self._held > self._most and len(self._known) > 2:
