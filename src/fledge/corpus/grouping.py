@@ -7,6 +7,7 @@ shards' files of shingles; Python holds one bit a document and a cache of shingl
 
 from __future__ import annotations
 
+import glob
 import os
 import shutil
 from collections import OrderedDict
@@ -25,11 +26,13 @@ if TYPE_CHECKING:
     import duckdb
 
 _NAMES = "id, source, quality, length, key_high, key_low, size, bands"
+# Where a document's sketch begins among those of its file, and how many shingles it holds.
+_SKETCHED = "sum(len(sketch)) OVER (ORDER BY file_row_number) - len(sketch), len(sketch)"
 _BATCH = 50_000  # candidate pairs that Python holds
 _OPEN = 64  # files of shingles
 
 _LISTED = """CREATE TABLE listed (corpus INTEGER, shard INTEGER, row BIGINT, id VARCHAR, source UBIGINT, quality DOUBLE,
-    length BIGINT, key_high UBIGINT, key_low UBIGINT, size BIGINT, bands UBIGINT[], start BIGINT)"""
+    length BIGINT, key_high UBIGINT, key_low UBIGINT, size BIGINT, bands UBIGINT[], start BIGINT, held BIGINT)"""
 # The corpus of a document: 0 for this one, -1, -2, ... for those that it is compared with, which are better than it.
 # A row_number without an order of its own numbers rows as they come: the sort below it goes to the disk where needed.
 _RANKED = """CREATE TABLE documents AS SELECT row_number() OVER () - 1 AS rank, * FROM (
@@ -58,7 +61,7 @@ _CANDIDATES = """CREATE TABLE candidates AS SELECT DISTINCT better, worse FROM (
     UNION ALL
     SELECT o.rank, n.rank FROM buckets o JOIN banded n USING (band)
     WHERE o.old AND NOT n.old AND o.place <= $largest)"""
-_PAIRS = """SELECT c.better, c.worse, b.corpus, b.shard, b.start, b.size, w.shard, w.start, w.size
+_PAIRS = """SELECT c.better, c.worse, b.corpus, b.shard, b.start, b.held, b.size, w.shard, w.start, w.size
     FROM candidates c JOIN documents b ON b.rank = c.better JOIN documents w ON w.rank = c.worse
     WHERE least(b.size, w.size) >= $jaccard * greatest(b.size, w.size) ORDER BY c.worse, c.better"""
 # An exact copy of a text that itself left as a near duplicate is a near duplicate of that one's survivor.
@@ -189,18 +192,18 @@ class Grouping:
         source = "source" if self.config.across == "source" else "0"
         columns = _NAMES.replace("source", source)
         for number, shard in enumerate(self.shards):
-            self._insert(shard / TABLE, 0, number, columns, "begin")
+            self._insert(shard / TABLE, 0, number, columns, "begin, size")
             self._sets.files[0, number] = shard / SETS
         for corpus, path in enumerate(self.config.against, 1):
             for number, file in enumerate(open_signatures(path, self.config)):
-                self._insert(file, -corpus, number, _NAMES, "sum(len(sketch)) OVER (ORDER BY file_row_number)")
+                self._insert(file, -corpus, number, _NAMES, _SKETCHED)
                 self._sets.files[-corpus, number] = self._unpacked(file, corpus, number)
 
-    def _insert(self, file: Path, corpus: int, shard: int, columns: str, start: str) -> None:
+    def _insert(self, file: Path, corpus: int, shard: int, columns: str, place: str) -> None:
         self._database.execute(
-            f"INSERT INTO listed SELECT {corpus}, {shard}, file_row_number, {columns}, {start} "
+            f"INSERT INTO listed SELECT {corpus}, {shard}, file_row_number, {columns}, {place} "
             "FROM read_parquet($file, file_row_number = true) ORDER BY file_row_number",
-            {"file": str(file)},
+            {"file": glob.escape(str(file))},
         )
 
     def _unpacked(self, file: Path, corpus: int, number: int) -> Path:
@@ -228,14 +231,11 @@ class Grouping:
         with pq.ParquetWriter(path, schema) as writer:
             for batch in self._stream(_PAIRS, {"jaccard": config.jaccard}):
                 found: dict[str, list[Any]] = {name: [] for name in schema.names}
-                for better, worse, corpus, shard, start, size, *other in batch:
+                for better, worse, corpus, shard, start, held, size, *other in batch:
                     if gone[better >> 3] >> (better & 7) & 1 or gone[worse >> 3] >> (worse & 7) & 1:
                         continue
                     compared += 1
-                    held = min(size, config.sketch) if corpus < 0 else size
-                    # The running sum of an old corpus's sketches counts the document's own.
-                    place = start - held if corpus < 0 else start
-                    a = sets.read(corpus, shard, place, held)
+                    a = sets.read(corpus, shard, start, held)
                     b = sets.read(0, *other)
                     value = similarity(a, b, size, other[2])
                     if value >= config.jaccard:
@@ -244,7 +244,7 @@ class Grouping:
                             found[name].append(item)
                 writer.write_table(pa.table(found, schema=schema))
         sets.close()
-        self._database.execute("INSERT INTO near SELECT * FROM read_parquet(?)", [str(path)])
+        self._database.execute("INSERT INTO near SELECT * FROM read_parquet(?)", [glob.escape(str(path))])
         return compared
 
     def _stream(self, query: str, values: dict[str, Any]) -> Iterator[list[tuple[Any, ...]]]:
