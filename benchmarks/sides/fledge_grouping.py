@@ -58,7 +58,7 @@ def main() -> None:
             write_signatures(folders[-1], pages, config)
             signing += time.perf_counter() - begun
         sizes = sum(path.stat().st_size for folder in folders for path in folder.iterdir())
-        begun = time.perf_counter()
+        begun, cpu = time.perf_counter(), time.process_time()
         with Grouping(folders, config, Path(name) / "step", arguments.memory, arguments.threads) as groups:
             left = 0
             for shard in range(len(folders)):
@@ -66,9 +66,9 @@ def main() -> None:
                 left += len(leaving)
                 digest.update(repr((leaving, sorted(clusters.items()))).encode())
             held = sum(path.stat().st_size for path in (Path(name) / "step").rglob("*") if path.is_file())
-        seconds = time.perf_counter() - begun
+        seconds, cpu = time.perf_counter() - begun, time.process_time() - cpu
     work.report(
-        arguments.documents / seconds, 0.0, ("duckdb", "numpy"), seconds=round(seconds, 3), signing=round(signing, 3),
+        arguments.documents / seconds, 0.0, ("duckdb", "numpy"), seconds=round(seconds, 3), cpu=round(cpu, 3), signing=round(signing, 3),
         left=left, outcome=digest.hexdigest(), side_files_mib=sizes >> 20, database_mib=held >> 20, **groups.work,
     )  # fmt: skip
 

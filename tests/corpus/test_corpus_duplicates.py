@@ -254,7 +254,7 @@ def test_result_depends_on_neither_order_shards_nor_threads(tmp_path: Path) -> N
     expected = group(tmp_path / "0", [pages], DuplicatesConfig())
     assert len(expected[0]) == 36
     random.Random(0).shuffle(pages)
-    for number, options in enumerate(({"threads": 1}, {"threads": 3, "memory": 64}), 1):
+    for number, options in enumerate(({"threads": 1}, {"threads": 3, "memory": 512}), 1):
         shards = [pages[:5], [], pages[5:60], pages[60:]]
         assert group(tmp_path / str(number), shards, DuplicatesConfig(), **options) == expected
 

@@ -57,7 +57,7 @@ class DuplicatesConfig(Config):
     )
     repeats: RepeatsConfig = Field(default_factory=RepeatsConfig)
     # Not part of what the corpus is: the bytes are the same with any number.
-    memory: int = Field(1024, ge=64, exclude=True, description="MiB for the global step; more goes to the disk")
+    memory: int = Field(256, ge=64, exclude=True, description="MiB for the global step; more goes to the disk")
 
     @model_validator(mode="before")
     @classmethod

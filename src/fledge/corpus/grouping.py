@@ -119,10 +119,11 @@ class Grouping:
     """
 
     def __init__(
-        self, shards: Sequence[Path], config: DuplicatesConfig, folder: Path, memory: int = 1024, threads: int = 1
+        self, shards: Sequence[Path], config: DuplicatesConfig, folder: Path, memory: int = 256, threads: int = 1
     ) -> None:
         self.shards, self.config, self.folder = shards, config, folder
-        self.memory, self.threads = memory, threads
+        # DuckDB wants about 100 MiB for each thread that sorts.
+        self.memory, self.threads = memory, max(1, min(threads, memory // 128))
 
     def __enter__(self) -> Groups:
         import duckdb
