@@ -45,7 +45,7 @@ peer() {
         hf) make hf torch==2.13.0 transformers==5.23.0 trl==1.16.0 datasets==5.2.0 accelerate==1.15.0 ;;
         litgpt) make litgpt torch==2.13.0 litgpt==0.5.13 ;;
         llamacpp) make llamacpp llama-cpp-python==0.3.36 gguf==0.19.0 safetensors==0.8.0 ;;
-        data) make data datatrove==0.10.0 'xxhash<4' spacy==3.8.14 rensa==0.5.0 ;;
+        data) make data datatrove==0.10.0 'xxhash<4' rensa==0.5.0 nltk==3.10.4 regex==2026.11.15 spacy==3.8.18 tokenizers==0.23.3 ;;
         nanochat) make nanochat torch==2.13.0 tiktoken==0.14.0 filelock==4.2.11 numpy==2.4.6 ;;
         *) echo "peers.sh: no peer is called $1; there are hf, litgpt, llamacpp, nanochat, data" >&2; exit 2 ;;
     esac
