@@ -2,8 +2,8 @@
 
     python benchmarks/duplicates_growth.py [--quick]
 
-One process a point. The first two make the ratios; points with another memory and two threads must come to the same outcome
-(a digest over every document that leaves, its survivor, its similarity, and the clusters). Writes
+One process a point. The first two make the ratios; points with another memory and two threads must come
+to the same outcome (a digest over every document that leaves, its survivor, its similarity, and the clusters). Writes
 results/duplicates_growth.json. ``mib`` is the peak of the process, which also makes the documents, a shard at a time.
 """
 

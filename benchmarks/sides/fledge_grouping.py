@@ -68,7 +68,8 @@ def main() -> None:
             held = sum(path.stat().st_size for path in (Path(name) / "step").rglob("*") if path.is_file())
         seconds, cpu = time.perf_counter() - begun, time.process_time() - cpu
     work.report(
-        arguments.documents / seconds, 0.0, ("duckdb", "numpy"), seconds=round(seconds, 3), cpu=round(cpu, 3), signing=round(signing, 3),
+        arguments.documents / seconds, 0.0, ("duckdb", "numpy"), seconds=round(seconds, 3),
+        cpu=round(cpu, 3), signing=round(signing, 3),
         left=left, outcome=digest.hexdigest(), side_files_mib=sizes >> 20, database_mib=held >> 20, **groups.work,
     )  # fmt: skip
 
