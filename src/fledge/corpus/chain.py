@@ -22,6 +22,7 @@ from fledge.corpus.measures import Measures
 from fledge.corpus.pages import Drop, Found, Page, Refused, drop_page, drop_refused
 from fledge.corpus.personal import PersonalConfig
 from fledge.corpus.read import ReadConfig
+from fledge.corpus.repeats import clean_page
 from fledge.corpus.rules import RulesConfig
 from fledge.corpus.scores import Scores, ScoresConfig
 from fledge.corpus.toxic import ToxicConfig
@@ -31,7 +32,7 @@ STAGES = (
     "read", "extract", "damage", "language", "lines", "personal", "toxic", "rules", "contamination", "duplicates",
 )  # fmt: skip
 _VALUES = (
-    "text.characters", "language.score", "damage.share", "damage.characters", "lines.share",
+    "text.characters", "language.score", "damage.share", "damage.characters", "lines.share", "lines.repeats",
     *(f"personal.{kind}" for kind in personal.KINDS), "toxic.density", "toxic.weight", "contamination.share",
 )  # fmt: skip
 TOGETHER = 1 << 17  # characters that are measured together: their arrays are a few megabytes
@@ -147,7 +148,8 @@ class Chain:
     def _measure(self, page: Page) -> Drop | None:
         """The steps that look at one text: all of them, and the first that refuses it."""
         self._identify(page)
-        drops = [self._damage(page), self._language(page), self._lines(page), self._personal(page), self._toxic(page)]
+        drops = [self._damage(page), self._language(page), self._lines(page), self._repeats(page),
+                 self._personal(page), self._toxic(page)]  # fmt: skip
         return next((drop for drop in drops if drop is not None), None)
 
     def _identify(self, page: Page) -> None:
@@ -190,6 +192,9 @@ class Chain:
         if page.text and share <= config.most:
             return None
         return drop_page(page, "lines", "too_many", share, config.most, version=line_rules.VERSION, detail=str(gone))
+
+    def _repeats(self, page: Page) -> Drop | None:
+        return clean_page(page, self.config.duplicates.repeats)
 
     def _personal(self, page: Page) -> Drop | None:
         config = self.config.personal

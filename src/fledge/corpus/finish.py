@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter, OrderedDict
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,8 +16,9 @@ import pyarrow.parquet as pq
 from fledge.core.errors import ArtefactError
 from fledge.corpus import duplicates
 from fledge.corpus.chain import STAGES, ChainConfig
-from fledge.corpus.duplicates import Document, Duplicate, find_duplicates
+from fledge.corpus.grouping import Grouping, Groups, Leaving
 from fledge.corpus.pages import Drop, excerpt_of
+from fledge.corpus.signatures import FOLDER, keep_signatures
 from fledge.corpus.tables import ledger_table, rows, write_table
 from fledge.corpus.tokens import han_count
 
@@ -42,67 +43,52 @@ class Totals:
         return sum(self.documents.values())
 
 
-class _Candidates:
-    """The shards' candidates by one running index. Texts are read by shard, a few shards at a time."""
+def finish(
+    folders: Sequence[Path], config: ChainConfig, out: Path, *, memory: int | None = None, threads: int = 1
+) -> Totals:
+    """Write ``out``'s documents, ledger and signatures, a file for each shard.
 
-    def __init__(self, folders: Sequence[Path]) -> None:
-        self.folders = folders
-        self.documents: list[Document] = []
-        self.starts = [0]
-        bands = []
-        for folder in folders:
-            table = pq.read_table(folder / "documents.parquet", columns=["id", "text"])
-            lengths = pc.utf8_length(table["text"]).to_pylist()
-            keys = np.load(folder / "keys.npy")
-            ids = table["id"].to_pylist()
-            self.documents += [
-                Document(id_, length, key.tobytes()) for id_, length, key in zip(ids, lengths, keys, strict=True)
-            ]
-            self.starts.append(len(self.documents))
-            bands.append(np.load(folder / "bands.npy"))
-        self.bands = np.concatenate(bands) if bands else np.empty((0, 0), dtype=np.uint64)
-        self._texts: OrderedDict[int, Any] = OrderedDict()
-
-    def text(self, index: int) -> str:
-        shard = int(np.searchsorted(self.starts, index, side="right")) - 1
-        if shard not in self._texts:
-            if len(self._texts) >= 16:
-                self._texts.popitem(last=False)
-            self._texts[shard] = pq.read_table(self.folders[shard] / "documents.parquet", columns=["text"])["text"]
-        self._texts.move_to_end(shard)
-        return str(self._texts[shard][index - self.starts[shard]].as_py())
-
-
-def finish(folders: Sequence[Path], config: ChainConfig, out: Path) -> Totals:
-    """Write ``out/documents`` and ``out/ledger``, a file for each shard that has rows."""
-    candidates = _Candidates(folders)
-    found, work = find_duplicates(candidates.documents, candidates.bands, candidates.text, config.duplicates)
-    leaving = {item.index: item for item in found}
-    totals = Totals(work=work)
-    for number, folder in enumerate(folders):
-        begin = candidates.starts[number]
-        table = pq.read_table(folder / "documents.parquet")
-        stays = [begin + row not in leaving for row in range(len(table))]
-        kept = table.filter(pa.array(stays, pa.bool_()))
-        gone = [
-            _duplicate_row(table.slice(row, 1).to_pylist()[0], leaving[begin + row], candidates, config)
-            for row, stay in enumerate(stays)
-            if not stay
-        ]
-        ledger = pa.concat_tables([pq.read_table(folder / "ledger.parquet"), ledger_table(gone)])
-        write_table(out / "documents" / f"part-{number:05d}.parquet", kept)
-        write_table(out / "ledger" / f"part-{number:05d}.parquet", ledger)
-        _count(totals, kept, ledger)
+    Documents get two columns: ``cluster``, how many documents (itself and what left for it) each stands for, and
+    ``repeat``, how often it is to be trained on (`DuplicatesConfig.repeat`). ``memory`` is MiB for the global step.
+    """
+    memory = memory or config.duplicates.memory
+    with Grouping(folders, config.duplicates, out / ".grouping", memory, threads) as groups:
+        totals = Totals(work=groups.work)
+        for number, folder in enumerate(folders):
+            _finish_shard(number, folder, groups, config, out, totals)
     return totals
 
 
-def _duplicate_row(row: dict[str, Any], item: Duplicate, candidates: _Candidates, config: ChainConfig) -> Drop:
+def _finish_shard(
+    number: int, folder: Path, groups: Groups, config: ChainConfig, out: Path, totals: Totals
+) -> None:
+    name = f"part-{number:05d}.parquet"
+    table = pq.read_table(folder / "documents.parquet")
+    leaving, clusters = groups.of(number)
+    stays = np.ones(len(table), dtype=bool)
+    stays[[item.row for item in leaving]] = False
+    sizes = np.ones(len(table), dtype=np.int64)
+    sizes[list(clusters)] = list(clusters.values())
+    times = np.array([times for _, times in config.duplicates.repeat], dtype=np.int32)
+    steps = np.searchsorted([size for size, _ in config.duplicates.repeat], sizes, side="right") - 1
+    table = table.append_column("cluster", pa.array(sizes)).append_column("repeat", pa.array(times[steps]))
+    kept = table.filter(pa.array(stays))
+    gone = table.take([item.row for item in leaving]).to_pylist() if leaving else []
+    drops = [_drop(row, item, config) for row, item in zip(gone, leaving, strict=True)]
+    ledger = pa.concat_tables([pq.read_table(folder / "ledger.parquet"), ledger_table(drops)])
+    write_table(out / "documents" / name, kept)
+    write_table(out / "ledger" / name, ledger)
+    if config.duplicates.sketch:
+        keep_signatures(folder, stays, config.duplicates, out / FOLDER / name)
+    _count(totals, kept, ledger)
+
+
+def _drop(row: dict[str, Any], item: Leaving, config: ChainConfig) -> Drop:
     rule = "exact" if item.exact else "near"
     threshold = 1.0 if item.exact else config.duplicates.jaccard
-    survivor = candidates.documents[item.survivor].id
     return Drop(
         row["id"], row["source"], row["offset"], row["url"], row["language"], "duplicates", rule, duplicates.VERSION,
-        item.similarity, threshold, survivor, excerpt_of(row["text"]),
+        item.similarity, threshold, item.survivor, excerpt_of(row["text"]),
     )  # fmt: skip
 
 

@@ -61,7 +61,8 @@ def describe(artefact: Path, id_: str) -> Iterator[str]:
         yield f"  test item {row['survivor']}"
     elif row["survivor"]:
         yield f"  in favour of {row['survivor']}:"
-        yield from ("  " + line for line in describe(artefact, row["survivor"]))
+        other, _, survivor = row["survivor"].rpartition("#")  # of another corpus, where duplicates.against named one
+        yield from ("  " + line for line in describe(Path(other or artefact), survivor))
 
 
 def _file(artefact: Path, source: str) -> str:

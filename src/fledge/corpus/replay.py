@@ -91,6 +91,7 @@ def _broken(
     least = np.array([config.languages.threshold(language) for language in languages], dtype=np.float64)
     found["language.uncertain"] = ~foreign & ~code & (values["language.score"] < least)
     found["lines.too_many"] = values["lines.share"] > config.lines.most
+    found["lines.repeats"] = values["lines.repeats"] > config.duplicates.repeats.most
     found["personal.any"] = np.nan_to_num(_dropping(values, code, config.personal)) > config.personal.most
     dense, heavy = values["toxic.density"] > config.toxic.density, values["toxic.weight"] >= config.toxic.least
     found["toxic.insults"] = dense & heavy

@@ -9,7 +9,6 @@ A table more: a schema in `schemas`, its rows in `Results.tables`. It is then ``
 
 from __future__ import annotations
 
-import io
 import json
 import os
 import platform
@@ -19,28 +18,26 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from fledge.core.errors import ArtefactError
 from fledge.corpus.chain import Chain
-from fledge.corpus.duplicates import MinHash, exact_key
 from fledge.corpus.pages import Drop, Page
+from fledge.corpus.signatures import SignatureWriter, chunk_schema, signature_table
 from fledge.corpus.tables import DOCUMENTS, LEDGER, documents_table, ledger_table
 from fledge.corpus.values import values_schema, values_table
 
 Counts = dict[str, int]
-COUNTS = ("read", "kept", "dropped", "errors", "masked")
+COUNTS = ("read", "kept", "dropped", "errors", "masked", "repeated")
 ROWS = 4096  # of a row group
 TABLES = ("documents", "ledger", "values", "signatures", "counts")  # of a chunk, in the order of its file
-_SIGNATURES = pa.schema([("key", pa.binary()), ("bands", pa.binary())])
 _COUNTS = pa.schema([("name", pa.string()), ("count", pa.int64())])
 
 
 def schemas(chain: Chain) -> dict[str, pa.Schema]:
-    """Of `TABLES`."""
-    found = (DOCUMENTS, LEDGER, values_schema(chain.values), _SIGNATURES, _COUNTS)
+    """Those of `TABLES`."""
+    found = (DOCUMENTS, LEDGER, values_schema(chain.values), chunk_schema(), _COUNTS)
     return dict(zip(TABLES, found, strict=True))
 
 
@@ -53,22 +50,18 @@ class Results:
         self.drops = [result for result in results if isinstance(result, Drop)]
         errors = sum(drop.error for drop in self.drops)
         masked = sum("masked" in page.meta for page in self.pages)
-        found = (items, len(self.pages), len(self.drops) - errors, errors, masked)
+        repeated = sum("repeated" in page.meta for page in self.pages)
+        found = (items, len(self.pages), len(self.drops) - errors, errors, masked, repeated)
         self.counts: Counts = dict(zip(COUNTS, found, strict=True))
         check_counts(self.counts, "a chunk")
 
-    def tables(self, minhash: MinHash) -> dict[str, pa.Table]:
+    def tables(self) -> dict[str, pa.Table]:
         """What `schemas` names. Signatures are of the pages, in their order."""
-        keys = [exact_key(page.text) for page in self.pages]
-        bands = [b""] * len(self.pages)
-        if self.chain.config.duplicates.near:
-            signed = (minhash.signature(minhash.shingles(page.text, page.hashes)) for page in self.pages)
-            bands = [minhash.bands(signature).astype("<u8").tobytes() for signature in signed]
         return {
             "documents": documents_table(self.pages),
             "ledger": ledger_table(self.drops),
             "values": values_table(self.results, self.chain.values),
-            "signatures": pa.table({"key": keys, "bands": bands}, schema=_SIGNATURES),
+            "signatures": signature_table(self.pages, self.chain.config.duplicates),
             "counts": pa.table({"name": list(self.counts), "count": list(self.counts.values())}, schema=_COUNTS),
         }
 
@@ -139,33 +132,26 @@ def _is_whole(path: Path) -> bool:
 # ---- a whole shard ---------------------------------------------------------------------------------------------------
 
 
-def merge(paths: Sequence[Path], chain: Chain, items: int, bands: int, folder: Path) -> Counts:
+def merge(paths: Sequence[Path], chain: Chain, items: int, folder: Path) -> Counts:
     """Write a shard's files from its chunks, and return its counts.
 
-    ``documents.parquet``, ``ledger.parquet``, ``bands.npy`` (documents, ``bands``) uint64, ``keys.npy``
-    (documents, 16) uint8, ``counts.json``.
+    ``documents.parquet``, ``ledger.parquet``, ``values.parquet``, its signatures, ``counts.json``.
     """
     counts: Counts = dict.fromkeys(COUNTS, 0)
-    signatures: list[pa.Table] = []
     with ExitStack() as stack:
-        writers = {
+        writers: dict[str, _Rows | SignatureWriter] = {
             name: stack.enter_context(_Rows(folder / f"{name}.parquet", schema))
             for name, schema in schemas(chain).items()
             if name not in ("signatures", "counts")
         }
+        writers["signatures"] = stack.enter_context(SignatureWriter(folder, chain.config.duplicates))
         for path in paths:
             tables = read_chunk(path)
             for name, writer in writers.items():
                 writer.add(tables[name])
-            signatures.append(tables["signatures"])
             for row in tables["counts"].to_pylist():
                 counts[row["name"]] += row["count"]
     check_counts({**counts, "read": items}, "a shard")
-    table = pa.concat_tables([_SIGNATURES.empty_table(), *signatures])
-    values = np.frombuffer(b"".join(table["bands"].to_pylist()), dtype="<u8")
-    _save(folder / "bands.npy", values.reshape(len(table), bands))
-    keys = np.frombuffer(b"".join(table["key"].to_pylist()), dtype=np.uint8)
-    _save(folder / "keys.npy", keys.reshape(len(table), 16))
     (folder / "counts.json").write_text(json.dumps(counts))
     for file in folder.iterdir():
         _sync(file)
@@ -204,13 +190,6 @@ class _Rows:
     def _write(self, group: pa.Table) -> None:
         # Arrow's pages end where its chunks end; one chunk gives the same bytes however the rows came.
         self.file.write_table(group.combine_chunks(), row_group_size=ROWS)
-
-
-def _save(path: Path, array: np.ndarray) -> None:
-    """As `numpy.save`, whose error on a full disk does not say that the disk is full."""
-    buffer = io.BytesIO()
-    np.save(buffer, array)
-    path.write_bytes(buffer.getbuffer())
 
 
 def _sync(path: Path) -> None:

@@ -22,7 +22,6 @@ from typing import Any
 from fledge.core.artefact import write_json
 from fledge.core.errors import ArtefactError, DataError, FledgeError
 from fledge.corpus.chain import Chain, ChainConfig
-from fledge.corpus.duplicates import MinHash
 from fledge.corpus.inputs import Part, Shard
 from fledge.corpus.pages import Drop, Found, Page, Refused, drop_page
 from fledge.corpus.read import Item, read_part
@@ -126,7 +125,7 @@ def _attempt(shard: Shard, config: ChainConfig, folder: Path, say: Say) -> Count
     draft.mkdir(parents=True, exist_ok=True)
     trouble = Trouble.read(draft)
     say({"doing": "start"})
-    chain, minhash = chain_of(config), MinHash(config.duplicates)
+    chain = chain_of(config)
     done = chunks(draft)
     begin, paths = done[-1][0] if done else 0, [path for _, path in done]
     reader = _Reader(shard, config, trouble, say)
@@ -144,7 +143,7 @@ def _attempt(shard: Shard, config: ChainConfig, folder: Path, say: Say) -> Count
         judged = _judged(chain, items, begin, careful, trouble, say)
         say({"doing": "write", "chunk": begin})
         end = begin + len(items)
-        paths.append(write_chunk(draft, begin, end, Results(judged, len(items), chain).tables(minhash)))
+        paths.append(write_chunk(draft, begin, end, Results(judged, len(items), chain).tables()))
         say({"items": len(items), "bytes": reader.bytes})
         begin = end
     say({"doing": "write"})
@@ -157,9 +156,7 @@ def _put_in_place(shard: Shard, chain: Chain, folder: Path, paths: Sequence[Path
     whole = draft_of(folder, shard) / f"whole-{attempt()}"
     shutil.rmtree(whole, ignore_errors=True)
     whole.mkdir()
-    duplicates = chain.config.duplicates
-    bands = duplicates.bands if duplicates.near else 0
-    counts = merge(paths, chain, items, bands, whole)
+    counts = merge(paths, chain, items, whole)
     os.replace(whole, place_of(folder, shard))
     return counts
 

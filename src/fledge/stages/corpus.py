@@ -49,6 +49,8 @@ def run(config: Config, out: Path, redo: bool = False) -> Path:
     }
     if config.decontaminate:
         named["decontaminate"] = list(config.decontaminate)
+    if config.duplicates.against:
+        named["against"] = list(config.duplicates.against)
     if config.truth:
         named["truth"] = config.truth
     models = [*config.scores.folders, *([config.toxic.classifier] if config.toxic.classifier else [])]
@@ -121,7 +123,7 @@ def _make(config: Config, inputs: Any, work: Work) -> None:
 
         run_shards(inputs.shards, Job(chain, folder, config.seconds_per_document), config, show)
     places = [folder / f"shard-{shard.index:05d}" for shard in inputs.shards]
-    totals = finish(places, chain, work.folder)
+    totals = finish(places, chain, work.folder, memory=config.duplicates.memory, threads=config.workers)
     check(totals, counts.get("read", 0))
     (work.folder / "values").mkdir(exist_ok=True)
     for place, shard in zip(places, inputs.shards, strict=True):
@@ -136,7 +138,8 @@ def _make(config: Config, inputs: Any, work: Work) -> None:
         "bytes": dict(totals.bytes), "sources": dict(totals.sources),
         "inputs": {name: {"read": totals.read[name], "kept": totals.sources[name]} for name in inputs.roots},
         "stages": {stage["stage"]: stage["dropped"] for stage in report["stages"]},
-        "duplicates": totals.work, "docs_per_second": round(judged / (time.monotonic() - started), 1),
+        "duplicates": {**totals.work, "repeated": counts.get("repeated", 0)},
+        "docs_per_second": round(judged / (time.monotonic() - started), 1),
     }  # fmt: skip
     if config.decontaminate:
         work.metrics |= chain_of(chain).tests.facts()

@@ -1,0 +1,48 @@
+"""English-like documents for the benchmarks of duplicates, and their shingles: the same for all sides."""
+
+from __future__ import annotations
+
+import argparse
+
+import numpy as np
+
+_PARTS = ("ba", "con", "der", "e", "fin", "ga", "hol", "in", "jo", "ker", "lin", "men", "no", "or", "per", "qui", "ra",
+          "ster", "ti", "un", "ver", "wa", "xi", "ye", "zo", "th", "s", "al", "tion", "ing")  # fmt: skip
+
+
+def vocabulary(count: int = 30_000) -> list[str]:
+    """Words of 1 to 4 parts, the frequent ones short."""
+    rng = np.random.default_rng(23)
+    words: dict[str, None] = {}
+    while len(words) < count:
+        longest = 1 + min(3, len(words) // 200)
+        words["".join(rng.choice(_PARTS, int(rng.integers(1, longest + 1))))] = None
+        if longest == 1 and len(words) >= len(_PARTS):
+            words["".join(rng.choice(_PARTS, 2))] = None
+    return list(words)
+
+
+def documents(count: int, characters: int = 3400, seed: int = 0) -> list[str]:
+    """Texts of about so many characters: words by Zipf's law, sentences, paragraphs."""
+    words = np.array(vocabulary(), dtype=object)
+    weights = 1 / (np.arange(len(words)) + 2.7)
+    rng = np.random.default_rng([29, seed])
+    length = characters // 6
+    picked = words[rng.choice(len(words), (count, length), p=weights / weights.sum())]
+    texts = []
+    for row in picked:
+        sentences = [" ".join(row[i : i + 14]).capitalize() + "." for i in range(0, length, 14)]
+        texts.append("\n".join(" ".join(sentences[i : i + 5]) for i in range(0, len(sentences), 5)))
+    return texts
+
+
+def shingle_sets(count: int, size: int = 560) -> np.ndarray:
+    """(count, size) uint32: hashed shingles, as many as a document of 3.4 KB has."""
+    return np.random.default_rng(31).integers(0, 2**32, (count, size), dtype=np.uint32)
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--what", choices=("files", "text", "shingles"), default="text")
+    parser.add_argument("--documents", type=int, default=10_000)
+    return parser.parse_args()
