@@ -13,11 +13,11 @@ from fledge.corpus.contamination import ContaminationConfig
 from fledge.corpus.damage import DamageConfig
 from fledge.corpus.duplicates import DuplicatesConfig
 from fledge.corpus.extract import extract
+from fledge.corpus.inputs import ReadConfig
 from fledge.corpus.language import LanguageConfig
 from fledge.corpus.measures import Measures
 from fledge.corpus.pages import Drop, Found, Page, Refused, drop_page, drop_refused
 from fledge.corpus.personal import PersonalConfig
-from fledge.corpus.read import ReadConfig
 from fledge.corpus.rules import RulesConfig
 from fledge.corpus.toxic import ToxicConfig
 

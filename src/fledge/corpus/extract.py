@@ -30,6 +30,11 @@ def looks_binary(head: bytes) -> bool:
     return control > 0.02 * len(head)
 
 
+def declared_by_mark(data: bytes) -> str:
+    """The encoding that a byte-order mark names, or nothing."""
+    return next((name for mark, name in _BOMS if data.startswith(mark)), "")
+
+
 def decode(data: bytes, declared: str = "", html: bool = False) -> tuple[str | None, str]:
     """(text, encoding); (None, best guess) where nothing fits.
 
