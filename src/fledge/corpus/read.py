@@ -17,6 +17,7 @@ from fledge.corpus.extract import decode, declared_by_mark, looks_binary
 from fledge.corpus.inputs import Part, ReadConfig
 from fledge.corpus.lines import BROKEN, read_lines
 from fledge.corpus.pages import Found, Kind, Refused
+from fledge.corpus.panic import is_panic
 
 _HEAD = 4 << 20  # bytes of a text that decide about its encoding; a shorter text is decoded at once
 _LOOK = 8192
@@ -37,7 +38,9 @@ def read_part(part: Part, config: ReadConfig) -> Iterator[Item]:
                 yield item
     except OSError as error:
         yield Refused(part.label, 0, "file", f"{part.path}: cannot be read: {error}", error=True)
-    except Exception as error:  # a parser that fails in a way of its own must not cost the other files
+    except BaseException as error:  # a parser that fails in a way of its own must not cost the other files
+        if not isinstance(error, Exception) and not is_panic(error):
+            raise
         detail = f"{part.path}: the reader failed: {type(error).__name__}: {error}"
         yield Refused(part.label, 0, "exception", detail, error=True)
 
