@@ -14,7 +14,8 @@ import zstandard
 from corpus_pages import CHINESE, ENGLISH, html, raw_record, record, write_warc
 
 from fledge.core.errors import ConfigError
-from fledge.corpus.extract import decode, extract
+from fledge.corpus.charset import decode
+from fledge.corpus.extract import extract
 from fledge.corpus.inputs import ReadConfig, discover
 from fledge.corpus.pages import Found, Refused
 from fledge.corpus.read import read_part, split_text

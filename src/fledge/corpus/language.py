@@ -26,6 +26,9 @@ _ENGLISH = frozenset(_ENGLISH_WORDS.split())
 _WORD = re.compile(r"[a-z]+")
 _CHINESE = {"zh", "wuu", "yue"}
 _MINIMUM = {"zh": 0.3, "en": 0.3}
+# Characters of everyday Cantonese that written Mandarin does without.
+_CANTONESE = re.compile("[嘅咗唔喺冇嚟哋啲佢嗰咁乜嘢咩噉喇囉㗎嗌攞睇瞓諗啱]")
+_CANTONESE_SHARE = 0.03  # of the Han characters
 _NOT_LETTERS = re.compile(r"[\d\W_]+")
 
 
@@ -100,3 +103,42 @@ def function_word_share(text: str) -> float:
     """Share of a text's words that are common English function words."""
     words = _WORD.findall(text.lower())
     return sum(word in _ENGLISH for word in words) / len(words) if words else 0.0
+
+
+@lru_cache(maxsize=1)
+def _one_script() -> tuple[re.Pattern[str], re.Pattern[str]]:
+    """Characters that only simplified, and only traditional writing uses.
+
+    From the interpreter's own codecs: GB 2312 is the national set of simplified characters, Big5 that of traditional
+    ones, and what just one of them holds tells the script.
+    """
+    sets: tuple[list[str], list[str]] = ([], [])
+    for character in map(chr, range(0x4E00, 0xA000)):
+        known = [_encodes(character, codec) for codec in ("gb2312", "big5")]
+        if known[0] != known[1]:
+            sets[known.index(True)].append(character)
+    return re.compile(f"[{''.join(sets[0])}]"), re.compile(f"[{''.join(sets[1])}]")
+
+
+def _encodes(character: str, codec: str) -> bool:
+    try:
+        character.encode(codec)
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def chinese_script(text: str) -> str:
+    """``Hans``, ``Hant``, ``mixed`` (the lesser of the two has more than a fifth), or nothing where no character
+    tells: many are the same in both."""
+    hans, hant = (len(pattern.findall(text)) for pattern in _one_script())
+    if hans + hant == 0:
+        return ""
+    if min(hans, hant) > 0.2 * (hans + hant):
+        return "mixed"
+    return "Hans" if hans > hant else "Hant"
+
+
+def is_cantonese(text: str) -> bool:
+    """Whether Chinese text is written as Cantonese is spoken."""
+    return len(_CANTONESE.findall(text)) > _CANTONESE_SHARE * max(1, han_count(text))

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from fledge.core.packed import open_packed
-from fledge.corpus.extract import decode, looks_binary
+from fledge.corpus.charset import decode, looks_binary
 from fledge.corpus.inputs import Part
 from fledge.corpus.pages import Found, Refused
 from fledge.corpus.panic import is_panic

@@ -1,0 +1,64 @@
+"""The main content of a page: with resiliparse, or with trafilatura."""
+
+from __future__ import annotations
+
+from typing import Any
+
+_LINKED = 0.4  # a list with a larger share of its text in links is navigation
+
+
+def main_text(html: str) -> tuple[str, str]:
+    """Main content as plain text with its lines, and the title."""
+    from resiliparse.extract.html2text import extract_plain_text
+    from resiliparse.parse.html import HTMLTree
+
+    tree = HTMLTree.parse(html)
+    _keep_prose_lists(tree)
+    text = extract_plain_text(tree, main_content=True, alt_texts=False, preserve_formatting=True)
+    return text, _title(tree)
+
+
+def _keep_prose_lists(tree: Any) -> None:
+    """Turn bulleted lists that are not lists of links into blocks that begin with a dash.
+
+    Resiliparse takes every ``ul`` for navigation and would drop it from the main content.
+    """
+    if tree.body is None:
+        return
+    for node in tree.body.query_selector_all("ul"):
+        length = len(node.text.strip())
+        linked = sum(len(link.text) for link in node.query_selector_all("a")) if length else 0
+        if length == 0 or linked > _LINKED * length:
+            continue
+        for item in list(node.child_nodes):
+            if item.tag == "li":
+                block = _renamed(tree, item)
+                block.insert_before(tree.create_text_node("- "), block.first_child)
+        _renamed(tree, node)
+
+
+def _renamed(tree: Any, node: Any) -> Any:
+    """The node as a ``div`` in its place, with what it held and with the attributes that mark boilerplate."""
+    block = tree.create_element("div")
+    for name in ("class", "id", "style", "hidden", "role"):
+        if name in node.attrs:
+            block[name] = node[name]
+    for child in list(node.child_nodes):
+        block.append_child(child)
+    node.parent.replace_child(block, node)
+    return block
+
+
+def _title(tree: Any) -> str:
+    return " ".join((tree.title or "").split())[:300]
+
+
+def careful_text(html: str) -> tuple[str, str]:
+    """Main content and title with trafilatura: tables and code kept, comments left out."""
+    import logging
+
+    import trafilatura
+    from resiliparse.parse.html import HTMLTree
+
+    logging.getLogger("trafilatura").setLevel(logging.CRITICAL)
+    return trafilatura.extract(html, include_comments=False, include_tables=True) or "", _title(HTMLTree.parse(html))
