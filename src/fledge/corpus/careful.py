@@ -7,6 +7,7 @@ where it hangs, an alarm that only the kernel handles.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import select
@@ -15,6 +16,8 @@ import struct
 import subprocess
 import sys
 import time
+import weakref
+from collections.abc import Callable
 from typing import IO, Any
 
 from fledge.core.errors import ConfigError
@@ -22,6 +25,7 @@ from fledge.core.errors import ConfigError
 _LENGTH = struct.Struct(">Q")
 _START_SECONDS = 120.0  # for a child to import its extractor, on a machine that is busy
 _ORPHAN_SECONDS = 10  # beyond the limit of a page: the parent would have ended the child by then
+_LEAVE_SECONDS = 0.2  # to end by itself, when its input has
 _PAGES = 2000  # of one child: trafilatura has a history of growing (its issues 216 and 704)
 _MEMORY = 4 << 30  # address space of a child, in bytes
 
@@ -40,6 +44,7 @@ class Child:
     def __init__(self, by: str) -> None:
         self.by = by
         self.process: subprocess.Popen[bytes] | None = None
+        self._end: Callable[[], Any] = lambda: None
         self._pages = 0
 
     def extract(self, html: str, seconds: float) -> tuple[str, str]:
@@ -69,29 +74,18 @@ class Child:
         process, self.process = self.process, None
         if process is None:
             return None
-        try:
-            # One that died, or was told that nothing more comes, has a status of its own.
-            if process.stdin is not None:
-                process.stdin.close()
-        except OSError:
-            pass
-        try:
-            process.wait(0.2)
-        except subprocess.TimeoutExpired:
-            process.kill()
-        if process.stdout is not None:
-            process.stdout.close()
-        return process.wait()
+        self._end()
+        return process.returncode
 
     def _ready(self) -> subprocess.Popen[bytes]:
         if self.process is not None and self._pages < _PAGES:
             return self.process
         self.close()
         self._pages = 0
-        # -c and not -m: importing this module by its name makes no second copy of it.
         command = [sys.executable, "-c", f"from fledge.corpus.careful import serve; serve({self.by!r})"]
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
         self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment)
+        self._end = weakref.finalize(self, _end, self.process)
         try:
             hello = _receive(self.process.stdout, time.monotonic() + _START_SECONDS)
         except (EOFError, OSError, TimeoutError, ValueError) as error:
@@ -100,6 +94,20 @@ class Child:
             self.close()
             raise ConfigError(f"extract.by: {self.by} is not installed ({hello['missing']}): pip install 'fledge[careful]'")
         return self.process
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """Let a child go that has nothing to do, and kill one that goes on."""
+    with contextlib.suppress(OSError):
+        assert process.stdin is not None
+        process.stdin.close()
+    try:
+        process.wait(_LEAVE_SECONDS)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+    assert process.stdout is not None
+    process.stdout.close()
 
 
 def _send(pipe: IO[bytes] | None, value: dict[str, Any], until: float) -> None:

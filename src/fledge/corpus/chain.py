@@ -7,23 +7,25 @@ from pathlib import Path
 from pydantic import Field, ValidationInfo, field_validator
 
 from fledge.core.config import Config
-from fledge.core.errors import DataError
-from fledge.corpus import contamination, damage, language, personal, rules, toxic
+from fledge.core.errors import ConfigError, DataError
+from fledge.corpus import contamination, damage, language, personal, rules, toxic, urls
 from fledge.corpus.contamination import ContaminationConfig
 from fledge.corpus.damage import DamageConfig
 from fledge.corpus.duplicates import DuplicatesConfig
-from fledge.corpus.extract import extract
+from fledge.corpus.extract import ExtractConfig, Extractor
 from fledge.corpus.inputs import ReadConfig
 from fledge.corpus.language import LanguageConfig
 from fledge.corpus.measures import Measures
+from fledge.corpus.normalise import NormaliseConfig
 from fledge.corpus.pages import Drop, Found, Page, Refused, drop_page, drop_refused
 from fledge.corpus.personal import PersonalConfig
 from fledge.corpus.rules import RulesConfig
 from fledge.corpus.toxic import ToxicConfig
+from fledge.corpus.urls import BlockList, UrlsConfig
 
 # In this order; duplicates are found over the whole corpus, after all shards went through the others.
 STAGES = (
-    "read", "extract", "damage", "language", "personal", "toxic", "rules", "contamination", "duplicates",
+    "read", "urls", "extract", "damage", "language", "personal", "toxic", "rules", "contamination", "duplicates",
 )  # fmt: skip
 
 
@@ -31,6 +33,9 @@ class ChainConfig(Config):
     """Everything that decides about a page."""
 
     read: ReadConfig = Field(default_factory=ReadConfig)
+    urls: UrlsConfig = Field(default_factory=UrlsConfig)
+    extract: ExtractConfig = Field(default_factory=ExtractConfig)
+    normalise: NormaliseConfig = Field(default_factory=NormaliseConfig)
     damage: DamageConfig = Field(default_factory=DamageConfig)
     languages: LanguageConfig = Field(default_factory=LanguageConfig)
     rules: RulesConfig = Field(default_factory=RulesConfig)
@@ -62,6 +67,8 @@ class Chain:
         self.tests = contamination.TestIndex(
             contamination.read_tests(config.decontaminate), config.contamination
         )  # empty without test files
+        self.extract = Extractor(config.extract, config.normalise)
+        self.blocked = BlockList(config.urls.block)
         self._checks = (
             self._damage, self._language, self._personal, self._toxic, self._rules, self._contamination,
         )  # fmt: skip
@@ -77,6 +84,8 @@ class Chain:
             return drop_refused(item)
         try:
             return self._judge(item)
+        except ConfigError:
+            raise  # no page's fault: an extractor that is not installed
         except Exception as error:  # one poisonous page must not cost the others
             if self.config.on_error == "fail":
                 raise
@@ -85,13 +94,18 @@ class Chain:
             return drop_page(page, "extract", "exception", 1.0, 0.0, detail=detail, error=True)
 
     def _judge(self, item: Found) -> Page | Drop:
-        page, problem = extract(item)
+        entry = self.blocked.find(item.url)
+        if entry:
+            page = Page("", item.source, item.offset, item.kind, item.url)
+            return drop_page(page, "urls", "blocked", 1.0, 0.0, version=urls.VERSION, detail=f"in the list: {entry}")
+        page, problem, detail = self.extract(item)
         if problem:
             error = problem != "empty"
             if error and self.config.on_error == "fail":
-                raise DataError(f"{item.source}, offset {item.offset}: {problem} (on_error=skip goes on)")
+                raise DataError(f"{item.source}, offset {item.offset}: {problem} {detail} (on_error=skip goes on)")
             size = len(item.content)
-            detail = f"{problem}: {size} {'bytes' if isinstance(item.content, bytes) else 'characters'}"
+            kind = "bytes" if isinstance(item.content, bytes) else "characters"
+            detail = f"{problem}: {size} {kind}" + (f": {detail}" if detail else "")
             return drop_page(page, "extract", problem, 0.0, 1.0, detail=detail, error=error)
         for check in self._checks:
             drop = check(page)
@@ -114,6 +128,8 @@ class Chain:
             return None
         config = self.config.languages
         page.language, score = language.identify(page.text, config)
+        if page.language == "zh":
+            page.meta |= language.chinese_facts(page.text)
         if page.language not in config.keep:
             return drop_page(page, "language", page.language, score, 0.0, version=language.VERSION)
         threshold = config.threshold(page.language)

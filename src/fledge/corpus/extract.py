@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+from importlib.util import find_spec
 from typing import Literal
 
 from pydantic import Field
 
 from fledge.core.config import Config
+from fledge.core.errors import ConfigError
 from fledge.corpus.careful import Child, ExtractionError
 from fledge.corpus.charset import decode
 from fledge.corpus.main_text import main_text
@@ -36,6 +38,8 @@ class Extractor:
 
     def __init__(self, config: ExtractConfig | None = None, normal: NormaliseConfig | None = None) -> None:
         self.config = config or ExtractConfig()
+        if self.config.by == "trafilatura" and find_spec("trafilatura") is None:
+            raise ConfigError("extract.by: trafilatura is not installed: pip install 'fledge[careful]'")
         self.normal = normal or NormaliseConfig()
         self.child = Child(self.config.by)
 

@@ -142,3 +142,9 @@ def chinese_script(text: str) -> str:
 def is_cantonese(text: str) -> bool:
     """Whether Chinese text is written as Cantonese is spoken."""
     return len(_CANTONESE.findall(text)) > _CANTONESE_SHARE * max(1, han_count(text))
+
+
+def chinese_facts(text: str) -> dict[str, str]:
+    """What the metadata say of a Chinese page: ``script`` where it shows, and ``variety`` where it is Cantonese."""
+    facts = {"script": chinese_script(text), "variety": "yue" if is_cantonese(text) else ""}
+    return {name: value for name, value in facts.items() if value}

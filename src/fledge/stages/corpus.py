@@ -47,6 +47,8 @@ def run(config: Config, out: Path, redo: bool = False) -> Path:
     }
     if config.decontaminate:
         named["decontaminate"] = list(config.decontaminate)
+    if config.urls.block:
+        named["blocked_urls"] = list(config.urls.block)
     if config.truth:
         named["truth"] = config.truth
     with produce(out, kind="corpus", stage="corpus", config=config, inputs=named, redo=redo) as work:
