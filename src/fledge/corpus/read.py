@@ -211,13 +211,13 @@ def _whole(path: Path, limit: int) -> tuple[bytes, tuple[str, str] | None]:
     """A whole file, unpacked, or as much of it as can be, with (rule, what is wrong)."""
     pieces: list[bytes] = []
     size = 0
-    try:
-        with open_packed(path) as file:
+    with open_packed(path) as file:
+        try:
             while piece := file.read1(64 << 10):
                 size += len(piece)
                 if size > limit:
                     return b"", ("too_large", f"{path}: more than {limit} bytes (read.max_record_bytes)")
                 pieces.append(piece)
-    except BROKEN as error:
-        return b"".join(pieces), ("truncated", f"{path}: breaks off after {size} bytes: {error}")
+        except BROKEN as error:
+            return b"".join(pieces), ("truncated", f"{path}: breaks off after {size} bytes: {error}")
     return b"".join(pieces), None

@@ -110,6 +110,7 @@ def read_parquet(part: Part, config: ReadConfig) -> Iterator[Item]:
     import pyarrow
     from pyarrow import parquet
 
+    part.path.open("rb").close()  # what cannot be opened is another fault than what is no Parquet
     try:
         file = parquet.ParquetFile(part.path)
     except (pyarrow.ArrowException, OSError) as error:
