@@ -142,9 +142,7 @@ def test_a_file_that_is_gone_or_may_not_be_read(tmp_path: Path) -> None:
     assert shards[0].bytes == 6 * len(ROW)
     items = [item for part in shards[0].parts for item in read_part(part, ReadConfig())]
     assert isinstance(items[0], Found)
-    assert [(item.rule, item.error) for item in items[1:] if isinstance(item, Refused)] == [
-        ("file", True)
-    ] * 5
+    assert [(item.rule, item.error) for item in items[1:] if isinstance(item, Refused)] == [("file", True)] * 5
 
 
 def test_a_folder_that_may_not_be_listed_is_counted() -> None:
@@ -180,7 +178,9 @@ def test_all_faults_at_once(tmp_path: Path) -> None:
     good = [*(variant(ENGLISH, i) + "." for i in range(5)), CHINESE]
     rows_ = [json.dumps({"text": text}).encode() for text in good]
     (pages / "a.jsonl").write_bytes(b"\n".join([rows_[0], b"{", b'{"text": "\xff"}', b"y" * 300_000, rows_[1]]))
-    packed = gzip.compress(b"\n".join([rows_[2], rows_[3], b'{"text": "%s"}' % os.urandom(3000).hex().encode()]), mtime=0)
+    packed = gzip.compress(
+        b"\n".join([rows_[2], rows_[3], b'{"text": "%s"}' % os.urandom(3000).hex().encode()]), mtime=0
+    )
     (pages / "b.jsonl.gz").write_bytes(packed[:-100])
     (pages / "c.html.gz").write_bytes(gzip.compress(b"<html>" + b"a" * 1_000_000))
     (pages / "d.txt").write_bytes(b"\0" * 200)

@@ -30,7 +30,8 @@ def test_text_is_kept_in_nfc_and_chinese_punctuation_stays() -> None:
 
 
 @pytest.mark.parametrize(
-    ("wrong", "text"), [("gb18030", "河水上涨"), ("gb18030", "石头磨坊"), ("cp1252", "café naïve ½"), ("latin-1", "Müßig")]
+    ("wrong", "text"),
+    [("gb18030", "河水上涨"), ("gb18030", "石头磨坊"), ("cp1252", "café naïve ½"), ("latin-1", "Müßig")],
 )
 def test_mojibake_is_repaired_where_that_is_asked_for(wrong: str, text: str) -> None:
     broken = text.encode("utf-8").decode(wrong)

@@ -27,7 +27,9 @@ def read(path: Path, **config: object) -> tuple[list[Found], list[Refused]]:
 
 def response(url: str, body: bytes, headers: str) -> bytes:
     http = f"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\n{headers}\r\n".encode() + body
-    return raw_record("response", f"WARC-Target-URI: {url}\r\nContent-Type: application/http; msgtype=response\r\n", http)
+    return raw_record(
+        "response", f"WARC-Target-URI: {url}\r\nContent-Type: application/http; msgtype=response\r\n", http
+    )
 
 
 GOOD = record("http://a.example/good", html(ENGLISH))

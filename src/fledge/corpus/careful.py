@@ -92,7 +92,9 @@ class Child:
             raise ExtractionError("crash", f"{self.by} did not start: {error}, status {self.close()}") from None
         if "missing" in hello:
             self.close()
-            raise ConfigError(f"extract.by: {self.by} is not installed ({hello['missing']}): pip install 'fledge[careful]'")
+            raise ConfigError(
+                f"extract.by: {self.by} is not installed ({hello['missing']}): pip install 'fledge[careful]'"
+            )
         return self.process
 
 

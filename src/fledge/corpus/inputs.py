@@ -106,9 +106,7 @@ def discover(inputs: list[str], stdlib_characters: int) -> Inputs:
             chosen = stdlib_files(stdlib_characters)
             roots[STDLIB] = stdlib_root()
             files[text] = [path for _, path in chosen]
-            parts += [
-                Part(f"{STDLIB}/{name}", path, "stdlib", path.stat().st_size, "PSF-2.0") for name, path in chosen
-            ]
+            parts += [Part(f"{STDLIB}/{name}", path, "stdlib", path.stat().st_size, "PSF-2.0") for name, path in chosen]
             continue
         for path in _expand(text):
             name = _free_name(path.name or "root", roots)

@@ -15,7 +15,7 @@ from pydantic import Field, ValidationInfo, field_validator
 from fledge.core.config import Config
 from fledge.corpus.tokens import han_count, kana_hangul_count, latin_count
 
-VERSION = 1
+VERSION = 2
 _ENGLISH_WORDS = """
 a about after all also an and any are as at be been but by can did do does for from get had has have he her his how i if
 in into is it its like make many may more most must my no not of on one only or other our out over same she should so
@@ -26,6 +26,8 @@ _ENGLISH = frozenset(_ENGLISH_WORDS.split())
 _WORD = re.compile(r"[a-z]+")
 _CHINESE = {"zh", "wuu", "yue"}
 _MINIMUM = {"zh": 0.3, "en": 0.3}
+_KANA = re.compile("[\u3041-\u3096\u30a1-\u30fa\u30fc-\u30ff]")
+_HANGUL = re.compile("[\uac00-\ud7af\u1100-\u11ff]")
 # Characters of everyday Cantonese that written Mandarin does without.
 _CANTONESE = re.compile("[嘅咗唔喺冇嚟哋啲佢嗰咁乜嘢咩噉喇囉㗎嗌攞睇瞓諗啱]")
 _CANTONESE_SHARE = 0.03  # of the Han characters
@@ -77,8 +79,9 @@ def identify(text: str, config: LanguageConfig) -> tuple[str, float]:
     """(language, score) of a text.
 
     The script overrules the model where it is certain: Han characters without kana or hangul are Chinese (the lite
-    model calls short Chinese text with names Japanese); a page of two kept languages gets their scores together. A
-    short page in Latin script is English where enough of its words are English function words.
+    model calls short Chinese text with names Japanese), kana is Japanese, hangul Korean; a page of two kept languages
+    gets their scores together. A short page in Latin script is English where enough of its words are English function
+    words.
     """
     han, latin, foreign = han_count(text), latin_count(text), kana_hangul_count(text)
     letters = len(_NOT_LETTERS.sub("", text))
@@ -87,6 +90,9 @@ def identify(text: str, config: LanguageConfig) -> tuple[str, float]:
     chinese = han > 0 and foreign <= 0.02 * han and (han + latin) >= 0.9 * letters and "zh" in config.keep
     if chinese and 3 * han >= latin:  # one Han character says about as much as three letters
         return "zh", round((han + latin) / letters, 4)
+    east = _japanese_or_korean(text, han, letters)
+    if east is not None:
+        return east
     found = scores(text)
     best = max(found, key=lambda name: (found[name], name))
     value = found[best]
@@ -97,6 +103,16 @@ def identify(text: str, config: LanguageConfig) -> tuple[str, float]:
         if share >= 0.2 or value < 0.3:
             return "en", round(max(share, found.get("en", 0.0), 0.5 if share >= 0.2 else 0.0), 4)
     return best, round(value, 4)
+
+
+def _japanese_or_korean(text: str, han: int, letters: int) -> tuple[str, float] | None:
+    """Text of kana with Han characters, or of hangul; nothing where other scripts have more than a tenth."""
+    kana, hangul = len(_KANA.findall(text)), len(_HANGUL.findall(text))
+    if kana > hangul and kana >= 0.1 * (kana + han) and kana + han >= 0.9 * letters:
+        return "ja", round((kana + han) / letters, 4)
+    if hangul > kana and hangul >= 0.5 * (hangul + han) and hangul + han >= 0.9 * letters:
+        return "ko", round((hangul + han) / letters, 4)
+    return None
 
 
 def function_word_share(text: str) -> float:

@@ -95,5 +95,6 @@ def allowed(expression: str, licences: Iterable[str]) -> bool:
     known = set(licences)
     plain = expression.replace("(", " ").replace(")", " ")
     return any(
-        all(term.strip().split(" WITH ")[0] in known for term in choice.split(" AND ")) for choice in plain.split(" OR ")
+        all(term.strip().split(" WITH ")[0] in known for term in choice.split(" AND "))
+        for choice in plain.split(" OR ")
     )

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from fledge.core.packed import open_packed
 from fledge.corpus import licences
-from fledge.corpus.charset import decode, declared_by_mark, looks_binary
+from fledge.corpus.charset import declared_by_mark, decode, looks_binary
 from fledge.corpus.inputs import Part, ReadConfig
 from fledge.corpus.lines import BROKEN, read_lines
 from fledge.corpus.pages import Found, Kind, Refused

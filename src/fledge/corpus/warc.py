@@ -23,7 +23,9 @@ _OPENINGS = (b"<!doctype html", b"<html", b"<?xml")  # of a page whose content t
 _GZIP, _ZSTD = b"\x1f\x8b\x08", b"\x28\xb5\x2f\xfd"
 _START = b"WARC/"
 _PIECE = 64 << 10
-_HTTP = b"WARC/1.0\r\nWARC-Type: response\r\nContent-Type: application/http; msgtype=response\r\nContent-Length: %d\r\n\r\n"
+_HTTP = (
+    b"WARC/1.0\r\nWARC-Type: response\r\nContent-Type: application/http; msgtype=response\r\nContent-Length: %d\r\n\r\n"
+)
 # Crawlers that unpack what they store often leave the headers as they were: then one of the later ones reads it.
 _DECODINGS = ("all", "content", "transfer", "none")
 
