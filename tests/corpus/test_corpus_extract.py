@@ -120,6 +120,26 @@ def test_a_page_that_takes_too_long_is_in_the_ledger_and_the_others_in_the_corpu
     assert "extract.seconds" in next(row["excerpt"] for row in ledger if row["error"])
 
 
+@pytest.mark.parametrize(("tag", "refused"), [("div", True), ("ul><li", True), ("b", False), ("table><tr><td", False)])
+def test_a_page_of_endless_depth_costs_no_time(tag: str, refused: bool) -> None:
+    started = time.monotonic()
+    _, problem, detail = Extractor()(Found("a", 0, "html", b"<body>" + f"<{tag}>word ".encode() * 30_000))
+    if refused:
+        assert problem == "parser"
+        assert "deep" in detail
+    assert time.monotonic() - started < 2
+
+
+def test_a_page_of_many_lists_takes_no_longer_than_its_length() -> None:
+    """Of a collection of resiliparse's that is iterated, each step begins at the front: 2,000 took half a minute."""
+    items = "<ul><li>One thing that is said</li></ul>" * 1500 + "<ul>" + "<li>and another one</li>" * 1500 + "</ul>"
+    started = time.monotonic()
+    text = main_text(f"<body><main>{items}</main></body>")[0]
+    assert time.monotonic() - started < 2
+    assert text.count("- One thing that is said") == 1500
+    assert text.count("- and another one") == 1500
+
+
 @careful
 def test_trafilatura_gives_main_text_and_title() -> None:
     extractor = Extractor(ExtractConfig(by="trafilatura", seconds=30.0))
