@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 _MOST_LISTS = 2000  # of a page that are looked at
@@ -10,6 +11,7 @@ _MOST_LISTS = 2000  # of a page that are looked at
 _DEEPEST = 256
 _MANY_TAGS = 2000
 _DEEP = ">".join(["*"] * _DEEPEST)
+_ITEM, _ITEM_END = re.compile(r"<li((?:\s[^>]*)?)>"), re.compile("</li>")
 _LINKED = 0.4  # a list with a larger share of its text in links is navigation
 
 
@@ -32,33 +34,23 @@ def main_text(html: str) -> tuple[str, str]:
 def _keep_prose_lists(tree: Any) -> None:
     """Turn bulleted lists that are not lists of links into blocks that begin with a dash.
 
-    Resiliparse takes every ``ul`` for navigation and would drop it from the main content. Its collections are
-    sliced, not iterated: a step of theirs begins at the front (400 items: 0.75 s, the slice 2 ms).
+    Resiliparse takes every ``ul`` for navigation and would drop it from the main content. Lists inside lists come
+    first. The items are renamed in the list's own HTML: to touch each as an object costs as much as the extraction.
+    Resiliparse's collections are sliced, not iterated, where a step begins at the front (400 items: 0.75 s, not 2 ms).
     """
     if tree.body is None:
         return
-    for node in tree.body.query_selector_all("ul")[:_MOST_LISTS]:
+    for node in reversed(tree.body.query_selector_all("ul")[:_MOST_LISTS]):
         length = len(node.text.strip())
         linked = sum(len(link.text) for link in node.query_selector_all("a")[:]) if length else 0
         if length == 0 or linked > _LINKED * length:
             continue
-        for item in node.child_nodes[:]:
-            if item.tag == "li":
-                block = _renamed(tree, item)
-                block.insert_before(tree.create_text_node("- "), block.first_child)
-        _renamed(tree, node)
-
-
-def _renamed(tree: Any, node: Any) -> Any:
-    """The node as a ``div`` in its place, with what it held and with the attributes that mark boilerplate."""
-    block = tree.create_element("div")
-    for name in ("class", "id", "style", "hidden", "role"):
-        if name in node.attrs:
-            block[name] = node[name]
-    for child in node.child_nodes[:]:
-        block.append_child(child)
-    node.parent.replace_child(block, node)
-    return block
+        block = tree.create_element("div")
+        for name in ("class", "id", "style", "hidden", "role"):  # what marks boilerplate
+            if name in node.attrs:
+                block[name] = node[name]
+        block.inner_html = _ITEM_END.sub("</div>", _ITEM.sub(r"<div\1>- ", node.inner_html))
+        node.parent.replace_child(block, node)
 
 
 def _title(tree: Any) -> str:

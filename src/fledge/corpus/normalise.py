@@ -5,6 +5,7 @@ NFKC is for measuring only: it would make 2 of ², fi of ﬁ and an ASCII comma 
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from functools import lru_cache
 from typing import Any, Literal
@@ -14,8 +15,9 @@ from pydantic import Field
 from fledge.core.config import Config
 from fledge.corpus.tokens import han_count
 
-# Full-width letters and digits, U+FF10.. for 0 and so on; not the punctuation, which Chinese text is written with.
-_NARROW = {0xFF00 + ord(c) - 0x20: c for c in "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"}
+# Full-width letters and digits; not the punctuation, which Chinese text is written with.
+_WIDE = re.compile("[\uff10-\uff19\uff21-\uff3a\uff41-\uff5a]")
+_TO_ASCII = 0xFEE0  # what a full-width character is above the ordinary one
 
 
 class NormaliseConfig(Config):
@@ -38,7 +40,7 @@ def normalise(text: str, config: NormaliseConfig) -> tuple[str, int]:
     if not unicodedata.is_normalized("NFC", text):
         text = unicodedata.normalize("NFC", text)
     if config.width == "letters":
-        text = text.translate(_NARROW)
+        text = _WIDE.sub(lambda found: chr(ord(found.group()) - _TO_ASCII), text)
     return text, repaired
 
 
