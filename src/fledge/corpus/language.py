@@ -13,7 +13,7 @@ from typing import Any
 from pydantic import Field, ValidationInfo, field_validator
 
 from fledge.core.config import Config
-from fledge.corpus.tokens import han_count, kana_hangul_count, latin_count
+from fledge.corpus.tokens import han_count, kana_hangul_count
 
 VERSION = 2
 _ENGLISH_WORDS = """
@@ -31,6 +31,8 @@ _HANGUL = re.compile("[\uac00-\ud7af\u1100-\u11ff]")
 # Characters of everyday Cantonese that written Mandarin does without.
 _CANTONESE = re.compile("[嘅咗唔喺冇嚟哋啲佢嗰咁乜嘢咩噉喇囉㗎嗌攞睇瞓諗啱]")
 _CANTONESE_SHARE = 0.03  # of the Han characters
+_ASCII_RUN = re.compile(r"[\x00-\x7f]+")
+_ASCII_OTHERS = bytes(code for code in range(128) if not chr(code).isalpha())
 _NOT_LETTERS = re.compile(r"[\d\W_]+")
 
 
@@ -83,8 +85,8 @@ def identify(text: str, config: LanguageConfig) -> tuple[str, float]:
     gets their scores together. A short page in Latin script is English where enough of its words are English function
     words.
     """
-    han, latin, foreign = han_count(text), latin_count(text), kana_hangul_count(text)
-    letters = len(_NOT_LETTERS.sub("", text))
+    latin, letters = _letters(text)
+    han, foreign = (0, 0) if text.isascii() else (han_count(text), kana_hangul_count(text))
     if letters == 0:
         return "und", 0.0
     chinese = han > 0 and foreign <= 0.02 * han and (han + latin) >= 0.9 * letters and "zh" in config.keep
@@ -103,6 +105,13 @@ def identify(text: str, config: LanguageConfig) -> tuple[str, float]:
         if share >= 0.2 or value < 0.3:
             return "en", round(max(share, found.get("en", 0.0), 0.5 if share >= 0.2 else 0.0), 4)
     return best, round(value, 4)
+
+
+def _letters(text: str) -> tuple[int, int]:
+    """(letters of ASCII, all letters). Patterns are for what is not ASCII only: most text is, and bytes are quick."""
+    latin = len(text.encode("ascii", "ignore").translate(None, _ASCII_OTHERS))
+    rest = "" if text.isascii() else _ASCII_RUN.sub("", text)
+    return latin, latin + len(_NOT_LETTERS.sub("", rest))
 
 
 def _japanese_or_korean(text: str, han: int, letters: int) -> tuple[str, float] | None:
