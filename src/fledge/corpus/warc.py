@@ -10,7 +10,7 @@ import io
 import mmap
 import zlib
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Literal
 
 from fledge.core.packed import open_packed
 from fledge.corpus.charset import decode, looks_binary
@@ -27,7 +27,7 @@ _HTTP = (
     b"WARC/1.0\r\nWARC-Type: response\r\nContent-Type: application/http; msgtype=response\r\nContent-Length: %d\r\n\r\n"
 )
 # Crawlers that unpack what they store often leave the headers as they were: then one of the later ones reads it.
-_DECODINGS = ("all", "content", "transfer", "none")
+_DECODINGS: tuple[Literal["all", "content", "transfer", "none"], ...] = ("all", "content", "transfer", "none")
 
 
 def read_warc(part: Part, limit: int) -> Iterator[Found | Refused]:
