@@ -14,10 +14,11 @@ import zstandard
 from corpus_pages import CHINESE, ENGLISH, html, raw_record, record, write_warc
 
 from fledge.core.errors import ConfigError
-from fledge.corpus.extract import decode, extract
-from fledge.corpus.inputs import discover
+from fledge.corpus.charset import decode
+from fledge.corpus.extract import extract
+from fledge.corpus.inputs import ReadConfig, discover
 from fledge.corpus.pages import Found, Refused
-from fledge.corpus.read import ReadConfig, read_part, split_text
+from fledge.corpus.read import read_part, split_text
 
 
 def read(*inputs: Path | str, **config: object) -> tuple[list[Found], list[Refused]]:
@@ -224,7 +225,7 @@ def test_lists_are_main_text() -> None:
 
 def test_long_text_is_cut_at_blank_lines_and_nothing_is_lost() -> None:
     text = "\n\n".join(f"{ENGLISH} {i}" for i in range(200))
-    pieces = list(split_text(text, 5000))
+    pieces = list(split_text([text], 5000))
     assert "".join(piece for _, piece in pieces) == text
     assert all(text[offset : offset + len(piece)] == piece for offset, piece in pieces)
     assert max(len(piece) for _, piece in pieces) <= 7500

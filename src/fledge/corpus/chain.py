@@ -10,26 +10,29 @@ import numpy as np
 from pydantic import Field, ValidationInfo, field_validator
 
 from fledge.core.config import Config
-from fledge.core.errors import DataError
-from fledge.corpus import contamination, damage, language, line_rules, personal, rules, toxic
+from fledge.core.errors import ConfigError, DataError
+from fledge.corpus import contamination, damage, language, line_rules, personal, rules, toxic, urls
 from fledge.corpus.contamination import ContaminationConfig
 from fledge.corpus.damage import DamageConfig
 from fledge.corpus.duplicates import DuplicatesConfig
-from fledge.corpus.extract import extract
+from fledge.corpus.extract import ExtractConfig, Extractor
+from fledge.corpus.inputs import ReadConfig
 from fledge.corpus.language import LanguageConfig
 from fledge.corpus.line_rules import LinesConfig
 from fledge.corpus.measures import Measures
+from fledge.corpus.normalise import NormaliseConfig
 from fledge.corpus.pages import Drop, Found, Page, Refused, drop_page, drop_refused
 from fledge.corpus.personal import PersonalConfig
-from fledge.corpus.read import ReadConfig
 from fledge.corpus.repeats import clean_page
 from fledge.corpus.rules import RulesConfig
 from fledge.corpus.scores import Scores, ScoresConfig
 from fledge.corpus.toxic import ToxicConfig
+from fledge.corpus.urls import BlockList, UrlsConfig
 
 # In this order; duplicates are found over the whole corpus, after all shards went through the others.
 STAGES = (
-    "read", "extract", "damage", "language", "lines", "personal", "toxic", "rules", "contamination", "duplicates",
+    "read", "urls", "extract", "damage", "language", "lines", "personal", "toxic", "rules", "scores", "contamination",
+    "duplicates",
 )  # fmt: skip
 _VALUES = (
     "text.characters", "language.score", "damage.share", "damage.characters", "lines.share", "lines.repeats",
@@ -42,6 +45,9 @@ class ChainConfig(Config):
     """Everything that decides about a page."""
 
     read: ReadConfig = Field(default_factory=ReadConfig)
+    urls: UrlsConfig = Field(default_factory=UrlsConfig)
+    extract: ExtractConfig = Field(default_factory=ExtractConfig)
+    normalise: NormaliseConfig = Field(default_factory=NormaliseConfig)
     damage: DamageConfig = Field(default_factory=DamageConfig)
     languages: LanguageConfig = Field(default_factory=LanguageConfig)
     lines: LinesConfig = Field(default_factory=LinesConfig)
@@ -76,6 +82,8 @@ class Chain:
             contamination.read_tests(config.decontaminate), config.contamination
         )  # empty without test files
         self.scores = Scores(config.scores, config.toxic if config.toxic.classifier else None)
+        self.extract = Extractor(config.extract, config.normalise)
+        self.blocked = BlockList(config.urls.block)
 
     @cached_property
     def values(self) -> list[str]:
@@ -116,11 +124,14 @@ class Chain:
                 raise DataError(f"{item.detail}\n  (on_error=skip counts it in the ledger and goes on)")
             return drop_refused(item)
         page = Page("", item.source, item.offset, item.kind, item.url)
-        problem = ""
+        entry = self.blocked.find(item.url)
+        if entry:
+            return drop_page(page, "urls", "blocked", 1.0, 0.0, version=urls.VERSION, detail=f"in the list: {entry}")
+        problem = detail = ""
 
         def run(_: Page) -> Drop | None:
-            nonlocal page, problem
-            page, problem = extract(item)
+            nonlocal page, problem, detail
+            page, problem, detail = self.extract(item)
             return None
 
         failed = self._guarded(run, page)
@@ -130,15 +141,17 @@ class Chain:
             return page
         error = problem != "empty"
         if error and self.config.on_error == "fail":
-            raise DataError(f"{item.source}, offset {item.offset}: {problem} (on_error=skip goes on)")
-        size = len(item.content)
-        detail = f"{problem}: {size} {'bytes' if isinstance(item.content, bytes) else 'characters'}"
+            raise DataError(f"{item.source}, offset {item.offset}: {problem} {detail} (on_error=skip goes on)")
+        kind = "bytes" if isinstance(item.content, bytes) else "characters"
+        detail = f"{problem}: {len(item.content)} {kind}" + (f": {detail}" if detail else "")
         return drop_page(page, "extract", problem, 0.0, 1.0, detail=detail, error=error)
 
     def _guarded(self, step: Callable[[Page], Drop | None], page: Page) -> Drop | None:
         """One poisonous page must not cost the others: what a step raises is an error of the page alone."""
         try:
             return step(page)
+        except ConfigError:
+            raise  # no page's fault: an extractor that is not installed
         except Exception as error:
             if self.config.on_error == "fail":
                 raise
@@ -156,8 +169,10 @@ class Chain:
         page.values["text.characters"] = len(page.text)
         if page.kind == "code":
             page.language = "code"
-        else:
-            page.language, page.values["language.score"] = language.identify(page.text, self.config.languages)
+            return
+        page.language, page.values["language.score"] = language.identify(page.text, self.config.languages)
+        if page.language == "zh":
+            page.meta |= language.chinese_facts(page.text)
 
     def _damage(self, page: Page) -> Drop | None:
         config = self.config.damage

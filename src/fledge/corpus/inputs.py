@@ -1,4 +1,4 @@
-"""From what the user names (files, folders, globs, ``python:stdlib``) to shards: the units of work.
+"""From what the user names (files, folders, globs, ``python:stdlib``) to shards: the units of work; how they are read.
 
 The order of files and their grouping into shards depend on names and sizes alone, so every run, with any number of
 workers, sees the same shards.
@@ -11,21 +11,49 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from pydantic import Field
+
+from fledge.core.config import Config
 from fledge.core.errors import ConfigError
+from fledge.corpus.licences import is_licence_file, licence_of_folder
 
 STDLIB = "python:stdlib"
 SHARD_BYTES = 4 << 20
 SHARD_FILES = 512
 
 _FORMATS = {
-    ".warc": "warc", ".wet": "warc", ".html": "html", ".htm": "html", ".xhtml": "html",
+    ".warc": "warc", ".wet": "warc", ".wat": "warc", ".html": "html", ".htm": "html", ".xhtml": "html",
     ".jsonl": "jsonl", ".json": "json", ".ndjson": "jsonl", ".parquet": "parquet",
     ".txt": "text", ".md": "text", ".markdown": "text", ".rst": "text", ".text": "text", ".org": "text",
     ".py": "code", ".pyi": "code", ".c": "code", ".h": "code", ".cc": "code", ".cpp": "code", ".hpp": "code",
     ".cu": "code", ".rs": "code", ".go": "code", ".java": "code", ".js": "code", ".ts": "code", ".sh": "code",
     ".rb": "code", ".scala": "code", ".kt": "code", ".swift": "code", ".sql": "code", ".lua": "code", ".jl": "code",
 }  # fmt: skip
-_UNSUPPORTED = {".csv", ".tsv", ".yaml", ".yml", ".xml", ".css", ".svg", ".wat", ".arc"}
+_UNSUPPORTED = {".csv", ".tsv", ".yaml", ".yml", ".xml", ".css", ".svg", ".arc"}
+
+
+class ReadConfig(Config):
+    """How inputs are read."""
+
+    text_keys: tuple[str, ...] = Field(
+        ("text", "content", "paragraphs"),
+        min_length=1,
+        description="keys of JSON objects, columns of Parquet, that hold the text (the first found): a text, a list of "
+        "lines, or a list of objects, which are records themselves",
+    )
+    heading_keys: tuple[str, ...] = Field(
+        (), description="keys whose texts stand above the text, a line each, as far as a record has them"
+    )
+    url_key: str = "url"
+    stdlib_characters: int = Field(3_000_000, gt=0, description="cap of the input python:stdlib, in characters")
+    split_characters: int = Field(20_000, ge=1_000, description="plain text is cut into pages near this length")
+    most_per_shard: int = Field(0, ge=0, description="read only so many records of each shard, as a sample; 0: all")
+    max_record_bytes: int = Field(
+        64 << 20, gt=0, description="records, unpacked, and lines that are longer are refused, and never held whole"
+    )
+    licences: tuple[str, ...] = Field(
+        (), description="SPDX names; if any are given, source code under another licence, or none known, is refused"
+    )
 
 
 @dataclass(frozen=True)
@@ -35,6 +63,8 @@ class Part:
     label: str
     path: Path
     format: str
+    size: int = 0  # in bytes, as found; a file that is gone later must not stop the others
+    licence: str = ""  # SPDX expression of the nearest licence file inside the input
 
 
 @dataclass(frozen=True)
@@ -46,7 +76,7 @@ class Shard:
 
     @property
     def bytes(self) -> int:
-        return sum(part.path.stat().st_size for part in self.parts)
+        return sum(part.size for part in self.parts)
 
 
 @dataclass(frozen=True)
@@ -77,7 +107,7 @@ def discover(inputs: list[str], stdlib_characters: int) -> Inputs:
             chosen = stdlib_files(stdlib_characters)
             roots[STDLIB] = stdlib_root()
             files[text] = [path for _, path in chosen]
-            parts += [Part(f"{STDLIB}/{name}", path, "stdlib") for name, path in chosen]
+            parts += [Part(f"{STDLIB}/{name}", path, "stdlib", path.stat().st_size, "PSF-2.0") for name, path in chosen]
             continue
         for path in _expand(text):
             name = _free_name(path.name or "root", roots)
@@ -85,9 +115,10 @@ def discover(inputs: list[str], stdlib_characters: int) -> Inputs:
             found, passed, others = _walk(path)
             hidden, unread = hidden + passed, unread + others
             files.setdefault(text, []).extend(found)
+            licences = _licences(path, found)
             for file in found:
                 label = name if file == path else f"{name}/{file.relative_to(path).as_posix()}"
-                parts.append(Part(label, file, format_of(file)))
+                parts.append(Part(label, file, format_of(file), _size(file), licences.get(file.parent, "")))
     return Inputs(tuple(_group(parts)), roots, hidden, files, unread)
 
 
@@ -132,7 +163,8 @@ def _walk(path: Path) -> tuple[list[Path], int, int]:
         return ([path], 0, 0) if path.is_file() else ([], 0, 1)
     found: list[Path] = []
     hidden = unread = 0
-    for folder, folders, names in os.walk(path):
+    closed: list[OSError] = []  # folders that cannot be listed
+    for folder, folders, names in os.walk(path, onerror=closed.append):
         visible = sorted(name for name in folders if not name.startswith(".") and name != "__pycache__")
         hidden += len(folders) - len(visible)
         unread += sum((Path(folder) / name).is_symlink() for name in visible)  # os.walk does not go into them
@@ -144,7 +176,30 @@ def _walk(path: Path) -> tuple[list[Path], int, int]:
                 found.append(Path(folder) / name)
             else:
                 unread += 1
-    return sorted(found), hidden, unread
+    return sorted(found), hidden, unread + len(closed)
+
+
+def _licences(root: Path, files: list[Path]) -> dict[Path, str]:
+    """Folder -> licence of the nearest licence file, for the folders of these files, which are below ``root``."""
+    own: dict[Path, list[Path]] = {}
+    for file in files:
+        if file != root and is_licence_file(file.name):
+            own.setdefault(file.parent, []).append(file)
+    if not own:
+        return {}
+    known = {folder: licence_of_folder(named) for folder, named in own.items()}
+    nearest: dict[Path, str] = {}
+    for folder in sorted({file.parent for file in files}):
+        above = [place for place in (folder, *folder.parents) if place == root or root in place.parents]
+        nearest[folder] = next((known[place] for place in above if place in known), "")
+    return nearest
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0  # its reader will say why
 
 
 def _group(parts: list[Part]) -> list[Shard]:
@@ -153,12 +208,11 @@ def _group(parts: list[Part]) -> list[Shard]:
     group: list[Part] = []
     size = 0
     for part in parts:
-        bytes_ = part.path.stat().st_size
-        if group and (size + bytes_ > SHARD_BYTES or len(group) >= SHARD_FILES):
+        if group and (size + part.size > SHARD_BYTES or len(group) >= SHARD_FILES):
             shards.append(Shard(len(shards), tuple(group)))
             group, size = [], 0
         group.append(part)
-        size += bytes_
+        size += part.size
     if group:
         shards.append(Shard(len(shards), tuple(group)))
     return shards

@@ -15,7 +15,7 @@ class Found:
     """One thing that a reader found: bytes of HTML, or text that needs no extraction."""
 
     source: str  # label of the file: input name and path inside it
-    offset: int  # byte offset in the file (of the decompressed stream for .gz/.zst text), or row for Parquet
+    offset: int  # bytes (unpacked, but a WARC record: of its member in the file); plain text: characters; Parquet: rows
     kind: Kind
     content: bytes | str
     url: str = ""

@@ -1,58 +1,60 @@
 """Readers: files to what was found in them. Nothing good is lost to a bad neighbour.
 
 A malformed line, a damaged record, a file that is not what its name says: each becomes one `Refused` that names the
-place, and reading goes on behind it. Every record keeps its file and offset.
+place, and reading goes on behind it. Every record keeps its file and offset. A file is held whole only where it is
+one document (HTML, an object of JSON), and then no more of it than ``read.max_record_bytes``.
 """
 
 from __future__ import annotations
 
 import codecs
-import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any
 
-from pydantic import Field
-
-from fledge.core.config import Config
 from fledge.core.packed import open_packed
-from fledge.corpus.extract import decode, looks_binary
-from fledge.corpus.inputs import Part
+from fledge.corpus import licences
+from fledge.corpus.charset import declared_by_mark, decode, looks_binary
+from fledge.corpus.inputs import Part, ReadConfig
+from fledge.corpus.lines import BROKEN, read_lines
 from fledge.corpus.pages import Found, Kind, Refused
+from fledge.corpus.panic import is_panic
 
-
-class ReadConfig(Config):
-    """How inputs are read."""
-
-    text_keys: tuple[str, ...] = Field(
-        ("text", "content", "paragraphs"),
-        min_length=1,
-        description="keys of JSON objects, columns of Parquet, that hold the text (the first found): a text, a list of "
-        "lines, or a list of objects, which are records themselves",
-    )
-    heading_keys: tuple[str, ...] = Field(
-        (), description="keys whose texts stand above the text, a line each, as far as a record has them"
-    )
-    url_key: str = "url"
-    stdlib_characters: int = Field(3_000_000, gt=0, description="cap of the input python:stdlib, in characters")
-    split_characters: int = Field(20_000, ge=1_000, description="plain text is cut into pages near this length")
-    most_per_shard: int = Field(0, ge=0, description="read only so many records of each shard, as a sample; 0: all")
-    max_record_bytes: int = Field(64 << 20, gt=0, description="larger records are refused")
-
-
+_HEAD = 4 << 20  # bytes of a text that decide about its encoding; a shorter text is decoded at once
+_LOOK = 8192
 Item = Found | Refused
 
 
 def read_part(part: Part, config: ReadConfig) -> Iterator[Item]:
-    """Everything in one file. An unexpected failure of the file itself ends the file, not the run."""
+    """Everything in one file. A failure of the file itself, or of a reader at it, ends the file, not the run."""
     readers: dict[str, Callable[[Part, ReadConfig], Iterator[Item]]] = {
         "warc": _warc, "jsonl": _jsonl, "parquet": _parquet, "html": _html, "text": _text, "code": _text,
         "json": _json, "stdlib": _stdlib, "unknown": _unknown, "unsupported": _unsupported,
     }  # fmt: skip
     try:
-        yield from readers[part.format](part, config)
+        for item in readers[part.format](part, config):
+            if isinstance(item, Found):
+                yield _licensed(item, part, config)
+            else:
+                yield item
     except OSError as error:
         yield Refused(part.label, 0, "file", f"{part.path}: cannot be read: {error}", error=True)
+    except BaseException as error:  # a parser that fails in a way of its own must not cost the other files
+        if not isinstance(error, Exception) and not is_panic(error):
+            raise
+        detail = f"{part.path}: the reader failed: {type(error).__name__}: {error}"
+        yield Refused(part.label, 0, "exception", detail, error=True)
+
+
+def _licensed(item: Found, part: Part, config: ReadConfig) -> Item:
+    """The record with its licence: its own word, else that of the nearest licence file."""
+    own = licences.own_licence(item.content) if item.kind == "code" and isinstance(item.content, str) else ""
+    if own or part.licence:
+        item.meta.setdefault("licence", own or part.licence)
+    licence = item.meta.get("licence", "")
+    if item.kind == "code" and config.licences and not licences.allowed(licence, config.licences):
+        detail = f"{part.path}: licence {licence or 'not known'}, and read.licences has {', '.join(config.licences)}"
+        return Refused(item.source, item.offset, "licence", detail, error=False, url=item.url)
+    return item
 
 
 def _warc(part: Part, config: ReadConfig) -> Iterator[Item]:
@@ -67,6 +69,30 @@ def _stdlib(part: Part, config: ReadConfig) -> Iterator[Item]:
     return read_stdlib(part.label, part.path)
 
 
+def _jsonl(part: Part, config: ReadConfig) -> Iterator[Item]:
+    from fledge.corpus.rows import read_json_lines
+
+    return read_json_lines(part, config)
+
+
+def _parquet(part: Part, config: ReadConfig) -> Iterator[Item]:
+    from fledge.corpus.rows import read_parquet
+
+    return read_parquet(part, config)
+
+
+def _json(part: Part, config: ReadConfig) -> Iterator[Item]:
+    """A JSON file that is an object with a text, or a list of such; anything else holds no pages."""
+    from fledge.corpus.rows import read_json
+
+    data, problem = _whole(part.path, config.max_record_bytes)
+    if problem:
+        yield Refused(part.label, len(data), *problem, error=True)
+        return
+    items = read_json(part, config, data)
+    yield from _unsupported(part, config) if items is None else items
+
+
 def _unsupported(part: Part, config: ReadConfig) -> Iterator[Item]:
     yield Refused(part.label, 0, "unsupported", f"{part.path}: a data format that holds no pages", error=False)
 
@@ -74,7 +100,7 @@ def _unsupported(part: Part, config: ReadConfig) -> Iterator[Item]:
 def _unknown(part: Part, config: ReadConfig) -> Iterator[Item]:
     """A name that says nothing: text is read as text, the rest goes to the ledger."""
     with part.path.open("rb") as file:
-        head = file.read(8192)
+        head = file.read(_LOOK)
     if looks_binary(head):
         yield Refused(part.label, 0, "binary", f"{part.path}: not a text file", error=False)
     else:
@@ -85,197 +111,113 @@ def _html(part: Part, config: ReadConfig) -> Iterator[Item]:
     data, problem = _whole(part.path, config.max_record_bytes)
     if problem:
         yield Refused(part.label, len(data), *problem, error=True)
-    elif looks_binary(data[:8192]):
+    elif looks_binary(data[:_LOOK]):
         yield Refused(part.label, 0, "binary", f"{part.path}: bytes that are not HTML", error=True)
     else:
         yield Found(part.label, 0, "html", data, url=part.label)
 
 
 def _text(part: Part, config: ReadConfig) -> Iterator[Item]:
-    """Plain text or source. Of a file that breaks off, the whole lines before the break are kept."""
-    data, problem = _whole(part.path, config.max_record_bytes)
-    if problem:
-        yield Refused(part.label, len(data), *problem, error=True)
-        data = data[: data.rfind(b"\n") + 1]
-        if not data:
-            return
-    if looks_binary(data[:8192]):
-        yield Refused(part.label, 0, "binary", f"{part.path}: bytes that are not text", error=True)
-        return
-    text, encoding = decode(data)
-    if text is None:
-        yield Refused(part.label, 0, "encoding", f"{part.path}: no encoding fits (best guess {encoding})", error=True)
-        return
+    """Plain text or source, in pages. Of a file that breaks off, the whole lines before the break are kept."""
+    reader = _TextReader(part, config.max_record_bytes)
     kind: Kind = "code" if part.format == "code" else "text"
-    meta = {} if encoding == "utf-8" else {"encoding": encoding}
-    for offset, piece in split_text(text, config.split_characters):
-        yield Found(part.label, offset, kind, piece, url=part.label, meta=dict(meta))
+    for offset, piece in split_text(reader.decoded(), config.split_characters):
+        meta = {} if reader.encoding == "utf-8" else {"encoding": reader.encoding}
+        yield Found(part.label, offset, kind, piece, url=part.label, meta=meta)
+    yield from reader.refused
 
 
-def split_text(text: str, target: int) -> Iterator[tuple[int, str]]:
-    """Cut a long text at blank lines, else at line ends, into pieces near ``target``: (character offset, piece)."""
-    if len(text) <= target + target // 2:
-        yield 0, text
-        return
-    begin = 0
-    while len(text) - begin > target + target // 2:
-        end = -1
-        for mark in ("\n\n", "\n", " "):
-            end = text.find(mark, begin + target, begin + target + target // 2)
-            if end >= 0:
+class _TextReader:
+    """The text of a file, a few megabytes at a time. ``encoding`` and ``refused`` grow while it is read."""
+
+    def __init__(self, part: Part, limit: int) -> None:
+        self.part, self.limit = part, limit
+        self.encoding = "utf-8"
+        self.refused: list[Refused] = []
+
+    def decoded(self) -> Iterator[str]:
+        """Pieces in order; the first bytes decide about the encoding, strictly where they are the whole text."""
+        decoder: codecs.IncrementalDecoder | None = None
+        for block, last in self._blocks():
+            if decoder is not None:
+                yield decoder.decode(block, last)
+                continue
+            if looks_binary(block[:_LOOK]):
+                self._refuse(0, "binary", "bytes that are not text")
+                return
+            # A head may end inside a character of UTF-16 and UTF-32, so there the mark alone is believed.
+            mark = "" if last else declared_by_mark(block)
+            text, encoding = ("", mark) if mark else decode(block)
+            if text is None:
+                self._refuse(0, "encoding", f"no encoding fits (best guess {encoding})")
+                return
+            self.encoding = encoding
+            if last:
+                yield text
+                return
+            decoder = codecs.getincrementaldecoder(encoding)("replace")
+            yield decoder.decode(block)
+
+    def _blocks(self) -> Iterator[tuple[bytes, bool]]:
+        """(whole lines of about ``_HEAD`` bytes, whether they are the last)."""
+        block = bytearray()
+        held = 0  # lines in all that are kept
+        for line in read_lines(self.part.path, self.limit):
+            if line.problem:
+                problem = f"breaks off after {line.offset + line.length} bytes: {line.problem}"
+                self._refuse(line.offset + line.length, "truncated", problem)
+                if not held:
+                    return
                 break
-        end = begin + target if end < 0 else end + 1
-        yield begin, text[begin:end]
-        begin = end
-    yield begin, text[begin:]
+            if line.data is None:
+                self._refuse(line.offset, "too_large", f"line {line.number} has {line.length} bytes", limit=True)
+                continue
+            if len(block) > _HEAD:
+                yield bytes(block), False
+                block.clear()
+            block += line.data + (b"\n" if line.ended else b"")
+            held += 1
+        if held or not self.refused:
+            yield bytes(block), True
+
+    def _refuse(self, offset: int, rule: str, detail: str, limit: bool = False) -> None:
+        more = f", more than {self.limit} (read.max_record_bytes)" if limit else ""
+        self.refused.append(Refused(self.part.label, offset, rule, f"{self.part.path}: {detail}{more}", error=True))
+
+
+def split_text(pieces: Iterable[str], target: int) -> Iterator[tuple[int, str]]:
+    """Cut a long text, given in pieces of any length, at blank lines, else at line ends, into pages near ``target``:
+    (character offset, page). Where the pages end does not depend on the pieces."""
+    text: str | None = None
+    begin = 0  # of ``text`` in the whole
+    for piece in pieces:
+        text = piece if text is None else text + piece
+        place = 0
+        while len(text) - place > target + target // 2:
+            end = -1
+            for mark in ("\n\n", "\n", " "):
+                end = text.find(mark, place + target, place + target + target // 2)
+                if end >= 0:
+                    break
+            end = place + target if end < 0 else end + 1
+            yield begin + place, text[place:end]
+            place = end
+        text, begin = text[place:], begin + place
+    if text is not None:
+        yield begin, text
 
 
 def _whole(path: Path, limit: int) -> tuple[bytes, tuple[str, str] | None]:
     """A whole file, unpacked, or as much of it as can be, with (rule, what is wrong)."""
     pieces: list[bytes] = []
     size = 0
-    try:
-        with open_packed(path) as file:
+    with open_packed(path) as file:
+        try:
             while piece := file.read1(64 << 10):
                 size += len(piece)
                 if size > limit:
                     return b"", ("too_large", f"{path}: more than {limit} bytes (read.max_record_bytes)")
                 pieces.append(piece)
-    except _BROKEN as error:
-        return b"".join(pieces), ("truncated", f"{path}: breaks off after {size} bytes: {error}")
+        except BROKEN as error:
+            return b"".join(pieces), ("truncated", f"{path}: breaks off after {size} bytes: {error}")
     return b"".join(pieces), None
-
-
-_BROKEN = (EOFError, OSError)
-
-
-def _lines(path: Path) -> Iterator[tuple[int, int, bytes, str]]:
-    """(line number, byte offset, line, ""), and at a break (number, offset, what was left, the error)."""
-    number = offset = 0
-    rest = b""
-    with open_packed(path) as file:
-        while True:
-            try:
-                piece = file.read1(64 << 10)
-            except _BROKEN as error:
-                yield number + 1, offset, rest, str(error)
-                return
-            if not piece:
-                break
-            *whole, rest = (rest + piece).split(b"\n")
-            for line in whole:
-                number += 1
-                yield number, offset, line, ""
-                offset += len(line) + 1
-    if rest:
-        yield number + 1, offset, rest, ""
-
-
-def _jsonl(part: Part, config: ReadConfig) -> Iterator[Item]:
-    for number, offset, line, problem in _lines(part.path):
-        place = f"{part.path}:{number}"
-        if problem:
-            yield Refused(part.label, offset, "truncated", f"{place}: breaks off: {problem}", error=True)
-            return
-        if not line.strip():
-            continue
-        if len(line) > config.max_record_bytes:
-            yield Refused(part.label, offset, "too_large", f"{place}: a line of {len(line)} bytes", error=True)
-            continue
-        try:
-            row = json.loads(line.removeprefix(codecs.BOM_UTF8).decode("utf-8"))
-        except (ValueError, RecursionError) as error:
-            yield Refused(part.label, offset, "malformed_line", f"{place}: not valid JSON: {error}", error=True)
-            continue
-        yield from _rows(part, config, offset, place, row, {"line": number})
-
-
-def _json(part: Part, config: ReadConfig) -> Iterator[Item]:
-    """A JSON file that is an object with a text, or a list of such; anything else holds no pages.
-
-    The offset of a record is its number in the file, records inside records counted.
-    """
-    data, problem = _whole(part.path, config.max_record_bytes)
-    if problem:
-        yield Refused(part.label, len(data), *problem, error=True)
-        return
-    try:
-        rows = json.loads(data)
-    except (ValueError, RecursionError) as error:
-        yield Refused(part.label, 0, "malformed", f"{part.path}: not valid JSON: {error}", error=True)
-        return
-    if isinstance(rows, dict) and set(config.text_keys) & rows.keys():
-        rows = [rows]
-    if not isinstance(rows, list) or not any(isinstance(row, dict) for row in rows):
-        yield from _unsupported(part, config)
-        return
-    count = 0
-    for number, row in enumerate(rows):
-        for item in _rows(part, config, count, f"{part.path}:item {number}", row, {}):
-            yield item
-            count += 1
-
-
-def _rows(
-    part: Part, config: ReadConfig, offset: int, place: str, row: Any, meta: dict[str, Any], depth: int = 0
-) -> Iterator[Item]:
-    """The records of a row: itself, or those that it holds under its text key."""
-    key = next((key for key in config.text_keys if key in row), None) if isinstance(row, dict) else None
-    inner = row[key] if key is not None else None
-    if not (isinstance(inner, list) and any(isinstance(item, dict) for item in inner)) or depth == _DEEPEST:
-        yield _row(part, config, offset, place, row, meta)
-        return
-    for number, item in enumerate(inner):
-        for found in _rows(part, config, offset, f"{place}.{key}.{number}", item, dict(meta), depth + 1):
-            yield found
-            offset += 1
-
-
-_DEEPEST = 8  # levels of records inside records
-
-
-def _row(part: Part, config: ReadConfig, offset: int, place: str, row: Any, meta: dict[str, Any]) -> Item:
-    if not isinstance(row, dict):
-        return Refused(part.label, offset, "not_an_object", f"{place}: {type(row).__name__}, not an object", error=True)
-    text = next((row[key] for key in config.text_keys if key in row), None)
-    if isinstance(text, list) and all(isinstance(line, str) for line in text):
-        text = "\n".join(text)
-    if not isinstance(text, str):
-        keys = ", ".join(sorted(map(str, row))[:8])
-        detail = f"{place}: no text under the keys {list(config.text_keys)} (read.text_keys); keys: {keys}"
-        return Refused(part.label, offset, "no_text", detail, error=True)
-    headings = [row[key] for key in config.heading_keys if isinstance(row.get(key), str) and row[key].strip()]
-    text = "\n".join([*headings, "", text]) if headings else text
-    url = row.get(config.url_key)
-    for key in ("id", "title"):
-        if isinstance(row.get(key), str | int):
-            meta[key] = row[key]
-    text = text.encode("utf-8", "replace").decode("utf-8")  # JSON may hold half a surrogate pair
-    return Found(part.label, offset, "text", text, url=url if isinstance(url, str) else "", meta=meta)
-
-
-def _parquet(part: Part, config: ReadConfig) -> Iterator[Item]:
-    import pyarrow
-    from pyarrow import parquet
-
-    try:
-        file = parquet.ParquetFile(part.path)
-    except (pyarrow.ArrowException, OSError) as error:
-        yield Refused(part.label, 0, "damaged", f"{part.path}: not a Parquet file: {error}", error=True)
-        return
-    names = file.schema_arrow.names
-    if not set(names).intersection(config.text_keys):
-        columns = ", ".join(names[:12])
-        detail = f"{part.path}: no column {list(config.text_keys)} (read.text_keys); columns: {columns}"
-        yield Refused(part.label, 0, "no_text", detail, error=True)
-        return
-    keys = (*config.text_keys, *config.heading_keys, config.url_key, "id", "title")
-    wanted = [name for name in dict.fromkeys(keys) if name in names]
-    number = 0
-    try:
-        for batch in file.iter_batches(batch_size=1024, columns=wanted):
-            for row in batch.to_pylist():
-                yield _row(part, config, number, f"{part.path}:row {number}", row, {})
-                number += 1
-    except (pyarrow.ArrowException, OSError) as error:
-        yield Refused(part.label, number, "damaged", f"{part.path}: after row {number}: {error}", error=True)

@@ -13,6 +13,7 @@ import os
 import signal
 import sys
 import traceback
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -23,11 +24,11 @@ from fledge.corpus.task import run_shard
 
 
 def shard_to_plain(shard: Shard) -> dict[str, Any]:
-    return {"index": shard.index, "parts": [[part.label, str(part.path), part.format] for part in shard.parts]}
+    return {"index": shard.index, "parts": [{**asdict(part), "path": str(part.path)} for part in shard.parts]}
 
 
 def shard_from_plain(value: dict[str, Any]) -> Shard:
-    parts = tuple(Part(label, Path(path), format_) for label, path, format_ in value["parts"])
+    parts = tuple(Part(**{**part, "path": Path(part["path"])}) for part in value["parts"])
     return Shard(value["index"], parts)
 
 

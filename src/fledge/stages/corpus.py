@@ -51,6 +51,8 @@ def run(config: Config, out: Path, redo: bool = False) -> Path:
         named["decontaminate"] = list(config.decontaminate)
     if config.duplicates.against:
         named["against"] = list(config.duplicates.against)
+    if config.urls.block:
+        named["blocked_urls"] = list(config.urls.block)
     if config.truth:
         named["truth"] = config.truth
     models = [*config.scores.folders, *([config.toxic.classifier] if config.toxic.classifier else [])]
