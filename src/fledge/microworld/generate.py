@@ -11,6 +11,7 @@ from fledge.core.progress import progress
 from fledge.core.readers import write_jsonl
 from fledge.microworld import card, chat, preferences, site, tasks
 from fledge.microworld.config import Config, presets
+from fledge.microworld.crawl import stream
 from fledge.microworld.estimate import estimate
 from fledge.microworld.world import World
 
@@ -30,9 +31,12 @@ def generate(config: Config, folder: Path) -> dict[str, Any]:
         items = tasks.test_items(world, config.tests_per_skill)
         tests = write_jsonl(folder / "test.jsonl", tasks.write_tests(items))
         bar.advance(1, note="pages")
-        made = site.make_pages(world, items)
-        write_jsonl(folder / "truth.jsonl", (site.truth(page) for page in made))
-        metrics = site.write(world, made, folder)
+        if config.defects == "all":
+            metrics = stream.write(world, items, folder)
+        else:
+            made = site.make_pages(world, items)
+            write_jsonl(folder / "truth.jsonl", (site.truth(page) for page in made))
+            metrics = site.write(world, made, folder)
         bar.advance(2, note="conversations")
         conversations = chat.write_conversations(world, config.sft_conversations)
         write_jsonl(folder / "sft.jsonl", conversations)
