@@ -32,7 +32,7 @@ def generate(config: Config, folder: Path) -> dict[str, Any]:
         tests = write_jsonl(folder / "test.jsonl", tasks.write_tests(items))
         bar.advance(1, note="pages")
         if config.defects == "all":
-            metrics = stream.write(world, items, folder)
+            metrics = stream.write(world, items, folder, lambda note: bar.advance(0, note=note))
         else:
             made = site.make_pages(world, items)
             write_jsonl(folder / "truth.jsonl", (site.truth(page) for page in made))

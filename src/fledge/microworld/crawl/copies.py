@@ -68,7 +68,7 @@ def restyled(s: Setting) -> Page:
 
 
 def _suitable(s: Setting) -> Page:
-    """A long clean page that is mostly prose: sums with other numbers would be wrong, and might be those of the tests."""
+    """A long clean page, mostly prose: sums with other numbers would be wrong, and might be those of the tests."""
     while True:
         page = s.another()
         if page.kind not in _PROSE:
