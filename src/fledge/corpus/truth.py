@@ -32,7 +32,7 @@ DETECTORS: dict[str, tuple[str, ...]] = {
     "personal_identity": _PERSONAL, "personal_card": _PERSONAL, "personal_ip": _PERSONAL,
     "wrong_language": ("language.*",), "mojibake": ("damage.*",), "toxic": ("toxic.*",), "keyword_spam": _RULES,
     "repeated_lines": _RULES, "repeated_paragraphs": _RULES, "shouting": _RULES, "brackets": _RULES,
-    "boilerplate": _UNREADABLE, "truncated": _UNREADABLE, "bullet_list": _UNREADABLE, "link_list": _UNREADABLE,
+    "boilerplate": _UNREADABLE, "truncated": _UNREADABLE, "bullet_list": _UNREADABLE, "link_list": _NO_LANGUAGE,
     "placeholder": _UNREADABLE, "search_listing": _UNREADABLE, "too_short": _NO_LANGUAGE, "gibberish": _NO_LANGUAGE,
     "lorem_ipsum": _NO_LANGUAGE, "code_remains": _NO_LANGUAGE, "symbols": _NO_LANGUAGE, "digit_table": _NO_LANGUAGE,
     "double_entities": (*_NO_LANGUAGE, "damage.*"),
@@ -69,11 +69,10 @@ def truth_report(path: Path, corpus: Path) -> dict[str, Any]:
         raise DataError(f"{path}: none of its URLs is in the corpus; is it the truth of these inputs?")
     for url in judge.truth:
         judge.count(url)
-    precision = {stage: judge.stages[stage] for stage in judge.stages}
     defects = _order(judge.defects)
     for defect, languages in defects.items():
         for language, counts in languages.items():
-            of_stage = precision[stage_of(defect)][language]
+            of_stage = judge.stages[stage_of(defect)][language]
             counts.update(accused=of_stage["accused"], right=of_stage["right"])
     return {
         "pages": len(judge.truth),
