@@ -25,7 +25,7 @@ from fledge.microworld.world import World
 fastwarc = pytest.importorskip("fastwarc.warc")
 # Of all files' names and contents (WARC unpacked: zlib's versions pack differently), before there was a large crawl.
 SMOKE_BEFORE = "67eab3912e206138e4930fbaeb01e6bf42924e76c7a8fbba996378e7a075e3f7"
-LAPTOP_BEFORE = "@LAPTOP@"
+LAPTOP_BEFORE = "60c51e18228904fba1f12238fc92c77bacb339d2e9da8a1113c7f87725f49f3c"
 CONFIG = presets["crawl"].model_copy(update={"pages": 1600, "defect_rate": 0.5, "tests_per_skill": 20})
 
 

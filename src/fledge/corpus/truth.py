@@ -30,7 +30,8 @@ DETECTORS: dict[str, tuple[str, ...]] = {
     "exact_duplicate": _DUPLICATE, "near_duplicate": _DUPLICATE, "leaked_test": ("contamination.*",),
     "personal_data": _PERSONAL, "personal_email": _PERSONAL, "personal_phone": _PERSONAL,
     "personal_identity": _PERSONAL, "personal_card": _PERSONAL, "personal_ip": _PERSONAL,
-    "wrong_language": ("language.*",), "mojibake": ("damage.*",), "toxic": ("toxic.*",), "keyword_spam": _RULES,
+    "wrong_language": ("language.*",), "mojibake": ("damage.*",), "toxic": ("toxic.*",),
+    "keyword_spam": ("rules.*", "language.*"),  # nouns in a row are of no language
     "repeated_lines": _RULES, "repeated_paragraphs": _RULES, "shouting": _RULES, "brackets": _RULES,
     "boilerplate": _UNREADABLE, "truncated": _UNREADABLE, "bullet_list": _UNREADABLE, "link_list": _NO_LANGUAGE,
     "placeholder": _UNREADABLE, "search_listing": _UNREADABLE, "too_short": _NO_LANGUAGE, "gibberish": _NO_LANGUAGE,
@@ -80,8 +81,8 @@ def truth_report(path: Path, corpus: Path) -> dict[str, Any]:
         "words_extracted": judge.words_extracted(),
         "stages": _table(judge.stages),
         "defects": _table(defects),
-        "forms": _table(judge.forms),
-        "similarity": _table(judge.bands),
+        "forms": _table(dict(sorted(judge.forms.items()))),
+        "similarity": _table(dict(sorted(judge.bands.items()))),
         "clean": _table({"clean": judge.clean["clean"]})["clean"] if "clean" in judge.clean else {},
         "decoys": _table({name: counts for name, counts in judge.clean.items() if name != "clean"}),
         "clean_lost": judge.lost,
@@ -180,10 +181,17 @@ class _Judge:
         """Whether a page left for a page that the truth calls a copy of the same original."""
         return self.group.get(self._url_of.get(survivor, "")) == self.group[url]
 
+    def _is_of_the_same_kind(self, row: Row, survivor: str) -> bool:
+        """Whether both have the same defect: two notices "under construction" are alike, though nobody copied one."""
+        other = self.truth.get(self._url_of.get(survivor, ""))
+        return row["defect"] is not None and other is not None and other["defect"] == row["defect"]
+
     def _accuse(self, row: Row, language: str, drop: Row | None, twin: bool) -> None:
         """Counts for the stage that dropped or masked the page whether it was right, or took a clean one."""
         defect = row["defect"]
         if drop is not None:
+            if drop["stage"] == "duplicates" and not twin and self._is_of_the_same_kind(row, drop["survivor"]):
+                return
             right = twin if drop["stage"] == "duplicates" else detects(drop["stage"], drop["rule"], defect)
             taken = defect is None and not right
             self.stages[drop["stage"]][language].update(accused=1, right=right, clean=taken)
