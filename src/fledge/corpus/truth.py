@@ -33,7 +33,7 @@ DETECTORS: dict[str, tuple[str, ...]] = {
     "wrong_language": ("language.*",), "mojibake": ("damage.*",), "toxic": ("toxic.*",),
     "keyword_spam": ("rules.*", "language.*"),  # nouns in a row are of no language
     "repeated_lines": _RULES, "repeated_paragraphs": _RULES, "shouting": _RULES, "brackets": _RULES,
-    "boilerplate": _UNREADABLE, "truncated": _UNREADABLE, "bullet_list": _UNREADABLE, "link_list": _NO_LANGUAGE,
+    "boilerplate": _UNREADABLE, "truncated": _UNREADABLE, "bullet_list": _NO_LANGUAGE, "link_list": _NO_LANGUAGE,
     "placeholder": _UNREADABLE, "search_listing": _UNREADABLE, "too_short": _NO_LANGUAGE, "gibberish": _NO_LANGUAGE,
     "lorem_ipsum": _NO_LANGUAGE, "code_remains": _NO_LANGUAGE, "symbols": _NO_LANGUAGE, "digit_table": _NO_LANGUAGE,
     "double_entities": (*_NO_LANGUAGE, "damage.*"),

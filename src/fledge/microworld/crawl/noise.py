@@ -261,31 +261,19 @@ def capitals(s: Setting) -> Page:
     return s.page([p(s.join(sentences[i : i + 4])) for i in range(0, len(sentences), 4)])
 
 
+_CRIES = {
+    "en": ("WOW", "HURRY UP", "LAST CHANCE", "CALL NOW", "FREE", "DO NOT MISS IT", "AMAZING", "TODAY ONLY", "ACT NOW"),
+    "zh": ("最后一天", "千万别错过", "马上抢", "惊呆了", "太划算了", "限时疯抢", "全场清仓", "速来"),
+}
+
+
 def cries(s: Setting) -> Page:
     """Short cries, line after line."""
-    if s.en:
-        words = (
-            "WOW",
-            "HURRY UP",
-            "LAST CHANCE",
-            "CALL NOW",
-            "FREE",
-            "DO NOT MISS IT",
-            "AMAZING",
-            "TODAY ONLY",
-            "WINNER",
-            "ACT NOW",
-        )
-        lines = [
-            f"{s.rng.choice(words)}{'!' * s.rng.randint(2, 6)} {s.noun().upper()}{'!' * s.rng.randint(1, 6)}"
-            for _ in range(s.rng.randint(12, 24))
-        ]
-    else:
-        words = ("最后一天", "千万别错过", "马上抢", "惊呆了", "太划算了", "限时疯抢", "全场清仓", "速来")
-        lines = [
-            f"{s.rng.choice(words)}{'！' * s.rng.randint(3, 9)}{s.noun()}{'！' * s.rng.randint(3, 9)}"
-            for _ in range(s.rng.randint(12, 24))
-        ]
+    mark, gap, most = s.of(("!", " ", 6), ("！", "", 9))
+    lines = []
+    for _ in range(s.rng.randint(12, 24)):
+        cry, what = s.rng.choice(_CRIES[s.language]), s.noun().upper()
+        lines.append(f"{cry}{mark * s.rng.randint(2, most)}{gap}{what}{mark * s.rng.randint(1, most)}")
     return s.page(list(map(p, lines)))
 
 

@@ -53,22 +53,21 @@ def phone(s: Setting) -> Page:
     r = s.rng
     strings = []
     for _ in _some(s):
+        last = f"{r.randint(0, 9999):04}"
         if s.en:
-            area, middle, last = (
-                r.choice((212, 303, 415, 512, 617, 808)),
-                r.randint(220, 989),
-                f"{r.randint(0, 9999):04}",
+            area, middle = str(r.choice((212, 303, 415, 512, 617, 808))), str(r.randint(220, 989))
+            forms = (
+                "({a}) {m}-{l}",
+                "{a}-{m}-{l}",
+                "{a}.{m}.{l}",
+                "+1 {a} {m} {l}",
+                "+1-{a}-{m}-{l}",
+                "+44 20 79{a:.1}{m:.1} {l}",
             )
-            strings.append(r.choice((f"({area}) {middle}-{last}", f"{area}-{middle}-{last}", f"{area}.{middle}.{last}", f"+1 {area} {middle} {last}",
-                                     f"+1-{area}-{middle}-{last}", f"+44 20 79{r.randint(40, 49)} {last}")))  # fmt: skip
         else:
-            head, middle, last = (
-                f"1{r.choice('35789')}{r.randint(0, 9)}",
-                f"{r.randint(0, 9999):04}",
-                f"{r.randint(0, 9999):04}",
-            )
-            strings.append(r.choice((f"{head}{middle}{last}", f"{head} {middle} {last}", f"{head}-{middle}-{last}", f"+86 {head}{middle}{last}",
-                                     f"010-8{r.randint(0, 9999999):07}", f"0571-8{r.randint(0, 9999999):07}")))  # fmt: skip
+            area, middle = f"1{r.choice('35789')}{r.randint(0, 9)}", f"{r.randint(0, 9999):04}"
+            forms = ("{a}{m}{l}", "{a} {m} {l}", "{a}-{m}-{l}", "+86 {a}{m}{l}", "010-8{a}{m}", "0571-8{a}{l}")
+        strings.append(r.choice(forms).format(a=area, m=middle, l=last))
     return _page(s, strings, ("Call {n}: {x}.", "Phone {x}, ask for {n}.", "Tel. {x}", "You reach {n} under {x} after six."),
                  ("请拨打{x}找{n}。", "联系电话：{x}", "{n}的手机号是{x}。", "电话{x}，晚上六点以后。"))  # fmt: skip
 

@@ -137,10 +137,10 @@ def other_language_inside(s: Setting) -> Page:
 # --- test items -------------------------------------------------------------------------------------------------
 
 
-def _leaked(s: Setting, least: int = 1, most: int = 3) -> tuple[list[str], dict[str, object]]:
+def _leaked(s: Setting, least: int = 1, most: int = 3) -> tuple[list[str], list[str]]:
     own = [item for item in s.leaks if item.language == s.language] or list(s.leaks)
     items = s.rng.sample(own, min(len(own), s.rng.randint(least, most)))
-    return [f"{item.question}\n{item.answer}" for item in items], {"items": [item.key for item in items]}
+    return [f"{item.question}\n{item.answer}" for item in items], [item.key for item in items]
 
 
 def exam(s: Setting) -> Page:
@@ -150,29 +150,29 @@ def exam(s: Setting) -> Page:
 
 def wrapped(s: Setting) -> Page:
     """The same in lines of so many characters, as in old mails."""
-    texts, meta = _leaked(s)
+    texts, keys = _leaked(s)
     width = s.rng.randint(28, 60)
     blocks = [s.told(1, 3)]
     for text in texts:
         lines = textwrap.wrap(" ".join(text.split()), width)
         blocks.append(Block("pre", "\n".join(s.of("> ", "") + line for line in lines)))
-    return s.page(blocks, **meta)
+    return s.page(blocks, items=keys)
 
 
 def in_prose(s: Setting) -> Page:
     """The question in the middle of a text, all in one paragraph, numbered."""
-    texts, meta = _leaked(s)
+    texts, keys = _leaked(s)
     parts = [s.of(f"{i}) ", f"（{i}）") + " ".join(text.split()) for i, text in enumerate(texts, 1)]
-    return s.page([s.told(2, 4), p(s.of(" ", "").join([*s.say(1, 2), *parts, *s.say(1, 2)])), s.told(1, 3)], **meta)
+    return s.page([s.told(2, 4), p(s.of(" ", "").join([*s.say(1, 2), *parts, *s.say(1, 2)])), s.told(1, 3)], items=keys)
 
 
 def restyled_item(s: Setting) -> Page:
     """Other letters and marks, the same words: capitals, full-width digits and punctuation, bold signs."""
-    texts, meta = _leaked(s)
+    texts, keys = _leaked(s)
     wide = str.maketrans("0123456789,.?!:;()", "０１２３４５６７８９，．？！：；（）")
     told = [" ".join(t.split()) for t in texts]
     told = [t.upper().replace(". ", " — ") if s.en else t.translate(wide).replace("。", " ** ") for t in told]
-    return s.page([s.told(1, 3), *map(p, told), s.told(1, 2)], **meta)
+    return s.page([s.told(1, 3), *map(p, told), s.told(1, 2)], items=keys)
 
 
 # --- broken encodings -------------------------------------------------------------------------------------------
