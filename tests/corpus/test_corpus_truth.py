@@ -127,7 +127,7 @@ def test_decoys_stand_apart_from_clean_pages(tmp_path: Path) -> None:
     made = Made()
     made.page("a", text="one two", left="one two")
     made.page("b", None, "rules.duplicate_lines", decoy="poem", language="zh")
-    made.page("c", decoy="poem", language="zh", text="three four", left="three")
+    made.page("c", decoy="poem", language="zh", text="three four", left="three five six")
     made.page("d", "wrong_language", "language.fr", language="fr")
     report = made.report(tmp_path)
     assert report["clean"] == {"en": {"planted": 1, "lost": 0, "false_positive_rate": 0.0}}
@@ -136,6 +136,7 @@ def test_decoys_stand_apart_from_clean_pages(tmp_path: Path) -> None:
     assert report["clean_lost"]["rules.duplicate_lines"]["examples"][0]["kind"] == "poem"
     assert report["defects"]["wrong_language"]["other"]["recall"] == 1.0
     assert report["words_extracted"] == 0.75
+    assert report["words_added"] == 0.3333
 
 
 def test_a_truth_of_other_pages_is_refused(tmp_path: Path) -> None:

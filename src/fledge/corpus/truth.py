@@ -78,7 +78,8 @@ def truth_report(path: Path, corpus: Path) -> dict[str, Any]:
     return {
         "pages": len(judge.truth),
         "missing": len(judge.truth.keys() - judge.dropped.keys() - judge.kept),
-        "words_extracted": judge.words_extracted(),
+        "words_extracted": _mean(judge.arrived),
+        "words_added": _mean(judge.added),
         "stages": _table(judge.stages),
         "defects": _table(defects),
         "forms": _table(dict(sorted(judge.forms.items()))),
@@ -129,11 +130,12 @@ class _Judge:
     clean: Counts = field(default_factory=_counts)  # "clean" and the names of decoys
     lost: dict[str, Row] = field(default_factory=dict)
     missed: dict[str, list[Row]] = field(default_factory=dict)
+    arrived: list[float] = field(default_factory=list)  # of clean pages: words of the true text in the document,
+    added: list[float] = field(default_factory=list)  # and words of the document that are not in the true text
 
     def __post_init__(self) -> None:
         self.group = {url: self._original(url) for url in self.truth}
         self._url_of: dict[str, str] = {}
-        self._shares: list[float] = []
 
     def _original(self, url: str) -> str:
         seen = {url}
@@ -155,14 +157,10 @@ class _Judge:
             if traces and all(row["text"].count(trace) <= most for trace, most in traces.items()):
                 self.repaired.add(row["url"])
             if true["defect"] is None and true["text"]:
-                wanted = Counter(true["text"].split())
-                there = (wanted & Counter(row["text"].split())).total()
-                self._shares.append(there / max(1, wanted.total()))
+                wanted, there = Counter(true["text"].split()), Counter(row["text"].split())
+                self.arrived.append((wanted & there).total() / max(1, wanted.total()))
+                self.added.append((there - wanted).total() / max(1, there.total()))
         self.dropped = {row["url"]: row for row in rows(corpus / "ledger") if row["url"] in self.truth}
-
-    def words_extracted(self) -> float | None:
-        """Mean share of the words of clean pages' true text that arrived in the document."""
-        return round(sum(self._shares) / len(self._shares), 4) if self._shares else None
 
     def count(self, url: str) -> None:
         row, drop = self.truth[url], self.dropped.get(url)
@@ -252,6 +250,10 @@ def _rates(counts: Counter[str]) -> dict[str, Any]:
     result["removed_rate"] = _share(counts["removed"], counts["planted"])
     result["precision"] = _share(counts["right"], counts["accused"])
     return result
+
+
+def _mean(shares: list[float]) -> float | None:
+    return round(sum(shares) / len(shares), 4) if shares else None
 
 
 def _share(part: int, whole: int) -> float | None:

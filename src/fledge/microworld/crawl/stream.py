@@ -8,11 +8,12 @@ from __future__ import annotations
 import json
 import random
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from fledge.core.progress import progress
 from fledge.microworld import defects, html, pages, site
 from fledge.microworld.crawl.setting import Setting
 from fledge.microworld.crawl.table import DECOYS, KINDS
@@ -90,11 +91,7 @@ class Crawl:
                 return page
 
 
-def _silent(note: str) -> None:
-    """Tells nobody."""
-
-
-def write(world: World, items: Sequence[Item], folder: Path, tell: Callable[[str], None] = _silent) -> dict[str, Any]:
+def write(world: World, items: Sequence[Item], folder: Path) -> dict[str, Any]:
     """Writes ``site/*.warc.gz`` and ``truth.jsonl``, page by page; returns counts for the manifest.
 
     A row of the truth is that of any world; its ``meta`` says the ``form`` of a defect or the name of a ``decoy``, of
@@ -107,7 +104,10 @@ def write(world: World, items: Sequence[Item], folder: Path, tell: Callable[[str
     tally = _Tally()
     order = range(len(crawl))
     files = 0
-    with (folder / "truth.jsonl").open("w", encoding="utf-8") as truth:
+    with (
+        progress("crawl", len(crawl), unit="pages") as bar,
+        (folder / "truth.jsonl").open("w", encoding="utf-8") as truth,
+    ):
         for start in range(0, len(crawl), site.PAGES_PER_FILE):
             with WarcWriter(folder / "site" / f"microworld-{files:05}.warc.gz", world.seed) as warc:
                 site.write_others(warc, files)
@@ -117,18 +117,16 @@ def write(world: World, items: Sequence[Item], folder: Path, tell: Callable[[str
                     warc.response(page.url, content_type, body)
                     truth.write(json.dumps(site.truth(page), ensure_ascii=False) + "\n")
                     tally.add(page)
+                    bar.advance(1)
             files += 1
-            tell(f"{tally.pages:,} of {len(crawl):,} pages")
     return tally.counts() | {"warc_files": files}
 
 
 class _Tally:
     def __init__(self) -> None:
-        self.pages = 0
         self.defects, self.kinds, self.decoys, self.characters = (Counter[str]() for _ in range(4))
 
     def add(self, page: Page) -> None:
-        self.pages += 1
         if page.defect is not None:
             self.defects[page.defect] += 1
             return
