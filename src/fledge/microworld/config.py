@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any, Literal
+
 from pydantic import Field
 
 from fledge.core.config import Config as BaseConfig
@@ -23,7 +25,17 @@ class Config(BaseConfig):
     assistant_name_zh: str = Field(default="小雏", min_length=1)
     assistant_name_en: str = Field(default="Fledgling", min_length=1)
     maker: str = Field(default="Fledge", min_length=1)
+    defects: Literal["few", "all"] = Field(
+        default="few", description="all: a crawl with every kind of defect, and honest pages that look like them"
+    )
     defect_rate: float = Field(default=0.12, ge=0, le=0.5, description="planted defects, as a share of the clean pages")
+
+    def plain(self) -> dict[str, Any]:
+        """As JSON values, without a choice that worlds before it did not have: theirs stay what they were."""
+        values = super().plain()
+        if self.defects == "few":
+            del values["defects"]
+        return values
 
     def name(self, language: str) -> str:
         """The assistant's name in a language."""
@@ -37,4 +49,9 @@ presets: dict[str, Config] = {
         pages=150, people=8, places=6, tests_per_skill=6, sft_conversations=300, preference_pairs=60, rl_tasks=60
     ),
     "laptop": Config(),
+    # 50,000 pages, a fifth of them defective: for the corpus chain to be measured on, not to raise a model from
+    "crawl": Config(
+        pages=40_000, defects="all", defect_rate=0.25, people=60, places=40, sft_conversations=300,
+        preference_pairs=60, rl_tasks=60,
+    ),
 }

@@ -70,8 +70,8 @@ def _plant_one(world: World, rng: random.Random, kind: str, pages: Sequence[Page
     if kind == "wrong_language":
         return foreign.page(rng)
     if kind == "leaked_test":
-        return _leak(world, rng, leaks)
-    makers = {"keyword_spam": _spam, "mojibake": _mojibake, "personal_data": _personal, "toxic": _toxic}
+        return leak(world, rng, leaks, rng.choice(("en", "zh")))
+    makers = {"keyword_spam": spam, "mojibake": mojibake, "personal_data": _personal, "toxic": toxic}
     return replace(makers[kind](world, rng, language), defect=kind)
 
 
@@ -92,7 +92,7 @@ def _near_duplicate(world: World, rng: random.Random, pages: Sequence[Page]) -> 
             return copy
 
 
-def _spam(world: World, rng: random.Random, language: str) -> Page:
+def spam(world: World, rng: random.Random, language: str) -> Page:
     """The same few words again and again."""
     index = 0 if language == "en" else 1
     words = [n[index] for n in rng.sample(lexicon.NOUNS, 2)]
@@ -112,7 +112,7 @@ def _spam(world: World, rng: random.Random, language: str) -> Page:
     return Page("spam", language, f"{words[0]} {words[1]}", blocks)
 
 
-def _mojibake(world: World, rng: random.Random, language: str) -> Page:
+def mojibake(world: World, rng: random.Random, language: str) -> Page:
     """Text whose bytes were once read as another encoding."""
     if language == "en":
         sentences = []
@@ -185,7 +185,7 @@ _ABUSE: dict[str, tuple[str, ...]] = {
 }  # fmt: skip
 
 
-def _toxic(world: World, rng: random.Random, language: str) -> Page:
+def toxic(world: World, rng: random.Random, language: str) -> Page:
     sentences = [rng.choice(_ABUSE[language]) for _ in range(rng.randint(8, 12))]
     for _ in range(rng.randint(5, 8)):
         sentences.insert(rng.randrange(len(sentences) + 1), prose.sentence(world, rng, language))
@@ -211,9 +211,8 @@ def long_enough(item: Item) -> bool:
     return length(item) >= LEAK_LENGTH
 
 
-def _leak(world: World, rng: random.Random, leaks: Sequence[Item]) -> Page:
+def leak(world: World, rng: random.Random, leaks: Sequence[Item], language: str) -> Page:
     """A page that quotes two test items with their answers."""
-    language = rng.choice(("en", "zh"))
     own = [i for i in leaks if i.language == language] or list(leaks)
     items = rng.sample(own, min(2, len(own)))
     language = items[0].language

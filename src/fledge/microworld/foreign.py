@@ -47,8 +47,8 @@ _TITLES = {"es": "Noticias del pueblo", "fr": "Nouvelles du village", "de": "Nac
            "ja": "村のたより", "ko": "마을 소식"}  # fmt: skip
 
 
-def _sentence(rng: random.Random, language: str) -> str:
-    who, does, where, when = (rng.choice(part) for part in GRAMMARS[language])
+def sentence(rng: random.Random, language: str, grammar: Grammar) -> str:
+    who, does, where, when = (rng.choice(part) for part in grammar)
     if language == "ja":
         return f"{who}{when}{where}{does}。"
     if language == "ko":
@@ -60,5 +60,5 @@ def page(rng: random.Random) -> Page:
     """A page of some 150 words, in any of the six languages."""
     language = rng.choice(list(GRAMMARS))
     gap = "" if language == "ja" else " "
-    blocks = tuple(p(gap.join(_sentence(rng, language) for _ in range(rng.randint(4, 7)))) for _ in range(4))
+    blocks = tuple(p(gap.join(sentence(rng, language, GRAMMARS[language]) for _ in range(rng.randint(4, 7)))) for _ in range(4))
     return Page("article", language, f"{_TITLES[language]} {rng.randint(1, 900)}", blocks, defect="wrong_language")

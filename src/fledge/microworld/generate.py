@@ -11,7 +11,9 @@ from fledge.core.progress import progress
 from fledge.core.readers import write_jsonl
 from fledge.microworld import card, chat, preferences, site, tasks
 from fledge.microworld.config import Config, presets
+from fledge.microworld.crawl import stream
 from fledge.microworld.estimate import estimate
+from fledge.microworld.skills.base import Item
 from fledge.microworld.world import World
 
 __all__ = ["Config", "estimate", "generate", "presets", "run"]
@@ -25,14 +27,13 @@ def generate(config: Config, folder: Path) -> dict[str, Any]:
     where more tests are asked for than there are different questions.
     """
     folder.mkdir(parents=True, exist_ok=True)
+    world = World(config)
+    items = tasks.test_items(world, config.tests_per_skill)
+    crawled = stream.write(world, items, folder) if config.defects == "all" else None
     with progress("microworld", 6, unit="files") as bar:
-        world = World(config)
-        items = tasks.test_items(world, config.tests_per_skill)
         tests = write_jsonl(folder / "test.jsonl", tasks.write_tests(items))
         bar.advance(1, note="pages")
-        made = site.make_pages(world, items)
-        write_jsonl(folder / "truth.jsonl", (site.truth(page) for page in made))
-        metrics = site.write(world, made, folder)
+        metrics = crawled or _site(world, items, folder)
         bar.advance(2, note="conversations")
         conversations = chat.write_conversations(world, config.sft_conversations)
         write_jsonl(folder / "sft.jsonl", conversations)
@@ -51,6 +52,13 @@ def generate(config: Config, folder: Path) -> dict[str, Any]:
     return metrics | {
         "facts": len(world.facts), "sft": len(conversations), "preferences": pairs, "tasks": rl, "tests": tests,
     }  # fmt: skip
+
+
+def _site(world: World, items: list[Item], folder: Path) -> dict[str, Any]:
+    """The site that models are raised on, with its truth."""
+    made = site.make_pages(world, items)
+    write_jsonl(folder / "truth.jsonl", (site.truth(page) for page in made))
+    return site.write(world, made, folder)
 
 
 def _tokens(text: str) -> float:

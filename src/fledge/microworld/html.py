@@ -38,6 +38,10 @@ def _block(block: Block) -> str:
         rows = ["<tr>" + "".join(f"<th>{_escape(c)}</th>" for c in head) + "</tr>"]
         rows += ["<tr>" + "".join(f"<td>{_escape(c)}</td>" for c in row) + "</tr>" for row in rest]
         return '<table class="data">\n' + "\n".join(rows) + "\n</table>"
+    if block.kind == "links":
+        return _list([row[0] for row in block.rows], "list")
+    if block.kind == "ul":
+        return "<ul>\n" + "\n".join(f"<li>{_escape(row[0])}</li>" for row in block.rows) + "\n</ul>"
     if block.kind == "pre":
         return f"<pre><code>{_escape(block.text)}</code></pre>"
     if block.kind == "q":

@@ -5,19 +5,19 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-BlockKind = Literal["p", "h2", "table", "pre", "q", "a"]
+BlockKind = Literal["p", "h2", "table", "pre", "q", "a", "ul", "links"]
 
 
 @dataclass(frozen=True)
 class Block:
-    """A piece of the main text. A table is rows of cells; everything else is one string."""
+    """A piece of the main text. A table is rows of cells, a list rows of one; everything else is one string."""
 
     kind: BlockKind
     text: str = ""
     rows: tuple[tuple[str, ...], ...] = ()
 
     def plain(self) -> str:
-        if self.kind == "table":
+        if self.rows:
             return "\n".join("\t\t".join(row) for row in self.rows)
         return self.text
 

@@ -176,8 +176,14 @@ def _dealer(world: World) -> Dealer:
     """The world's dealer, made when it is first needed."""
     found = world.__dict__.get("dealer")
     if found is None:
-        # what is never asked is told twice as often here, since it does not come up among the answers
-        weighted = world.facts + [f for f in world.facts if f.held_out]
-        found = world.__dict__["dealer"] = Dealer(world.rng("dealer"), weighted)
+        found = deal_from(world, world.rng("dealer"))
     assert isinstance(found, Dealer)
     return found
+
+
+def deal_from(world: World, rng: random.Random) -> Dealer:
+    """Gives the world a new dealer: with one for each page, a page does not depend on those made before it."""
+    # what is never asked is told twice as often here, since it does not come up among the answers
+    weighted = world.facts + [f for f in world.facts if f.held_out]
+    dealer = world.__dict__["dealer"] = Dealer(rng, weighted)
+    return dealer

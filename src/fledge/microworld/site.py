@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,8 @@ SHARES: tuple[tuple[Maker, float], ...] = (
     (lessons.sum_page, 0.17), (lessons.conversions, 0.01), (lessons.glossary, 0.06), (lessons.parallel, 0.12),
     (lessons.code, 0.03), (lessons.formats, 0.10), (lessons.long_page, 0.05), (manners.page, 0.03),
 )  # fmt: skip
+# The large crawl has the assistant and traditional characters among the others.
+EVERY_KIND = (*SHARES, (pages.assistant, 0.002), (pages.traditional, 0.003))
 ASSISTANT_PAGES = 10  # in each language; fewer on a small site
 TRADITIONAL_EVERY = 300  # of so many pages, one is in traditional characters
 PAGES_PER_FILE = 2500
@@ -91,7 +93,7 @@ def write(world: World, made: Sequence[Page], folder: Path) -> dict[str, Any]:
     files = 0
     for start in range(0, len(made), PAGES_PER_FILE):
         with WarcWriter(site / f"microworld-{files:05}.warc.gz", world.seed) as warc:
-            _others(warc, files)
+            write_others(warc, files)
             for page in made[start : start + PAGES_PER_FILE]:
                 body, content_type = encode(page, rng)
                 warc.response(page.url, content_type, body)
@@ -99,7 +101,7 @@ def write(world: World, made: Sequence[Page], folder: Path) -> dict[str, Any]:
     return count(made) | {"warc_files": files}
 
 
-def _others(warc: WarcWriter, number: int) -> None:
+def write_others(warc: WarcWriter, number: int) -> None:
     """What else a crawl brings home: robots.txt, an image, a missing page."""
     host = html.HOSTS[number % len(html.HOSTS)]
     warc.response(f"https://{host}/robots.txt", "text/plain", b"User-agent: *\nAllow: /\n")
@@ -110,7 +112,7 @@ def _others(warc: WarcWriter, number: int) -> None:
 
 
 def count(made: Sequence[Page]) -> dict[str, Any]:
-    """Numbers for the manifest. Tokens are an estimate: 3.5 characters each in English, 1.6 in Chinese."""
+    """Numbers for the manifest."""
     clean = [p for p in made if p.defect is None]
     characters = Counter[str]()
     for page in clean:
@@ -120,5 +122,10 @@ def count(made: Sequence[Page]) -> dict[str, Any]:
         "defects": dict(sorted(Counter(p.defect for p in made if p.defect is not None).items())),
         "kinds": dict(sorted(Counter(p.kind for p in clean).items())),
         "characters": dict(sorted(characters.items())),
-        "tokens_estimated": round(characters["en"] / 3.5 + characters["zh"] / 1.6),
+        "tokens_estimated": tokens(characters),
     }
+
+
+def tokens(characters: Mapping[str, int]) -> int:
+    """An estimate: 3.5 characters each in English, 1.6 in Chinese."""
+    return round(characters.get("en", 0) / 3.5 + characters.get("zh", 0) / 1.6)
