@@ -99,7 +99,7 @@ def _found(path: Path, mark: str, artefact: Path) -> Path:
 def _pretraining(artefact: Path, manifest: Mapping[str, Any]) -> Source:
     config = build(pretrain.Config, manifest["config"])
     (shards,) = _inputs(artefact, manifest, "shards")
-    return pretrain.Documents(TokenShards(shards), config.context, config.batch_tokens, config.seed)
+    return pretrain.documents(config, TokenShards(shards))
 
 
 def _conversations(artefact: Path, manifest: Mapping[str, Any]) -> Source:

@@ -8,6 +8,7 @@ Pieces, not documents, are shuffled: a long document in consecutive batches make
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -20,10 +21,12 @@ from fledge.core.artefact import Work, is_finished, read_manifest
 from fledge.core.bench import Bench
 from fledge.core.config import build
 from fledge.core.errors import ConfigError
+from fledge.corpus.mixture import Mixture
 from fledge.corpus.shards import TokenShards
 from fledge.model import induction, sizes
 from fledge.model.config import DecoderConfig
 from fledge.model.decoder import Decoder
+from fledge.stages.mixing import MixedOrder, mixed_order
 from fledge.stages.shards import require_ids
 from fledge.stages.training import EpochOrder, Training, TrainingConfig, load_start, train, training_work, with_context
 from fledge.tokenizer.tokenizer import Tokenizer
@@ -69,6 +72,9 @@ class Config(TrainingConfig):
     epochs: float = Field(default=1.0, gt=0)
     batch_tokens: int = Field(default=0, ge=0, description="tokens of a step; 0: what the size recommends")
     held_out_tokens: int = Field(default=100_000, ge=0, description="bits per byte are measured on so many")
+    mixture: Mixture | None = Field(
+        default=None, description="shares of the tokens by source, language and kind; default: as the shards hold them"
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -132,14 +138,22 @@ def _advised(given: Mapping[str, Any], advice: Mapping[str, Any]) -> dict[str, A
 
 class Documents:
     """Source: pieces of documents in a seeded order, until a batch is full. The last piece is taken whole, so a batch
-    has up to a context more than ``batch_tokens``, and a run trains on a little more than ``tokens``."""
+    has up to a context more than ``batch_tokens``, and a run trains on a little more than ``tokens``. ``mixture``: of
+    which documents how much, in a run of ``steps`` steps."""
 
-    def __init__(self, shards: TokenShards, context: int, batch_tokens: int, seed: int) -> None:
+    def __init__(
+        self, shards: TokenShards, context: int, batch_tokens: int, seed: int, mixture: Mixture | None = None,
+        steps: int = 0,
+    ) -> None:  # fmt: skip
         self.shards, self.context, self.batch_tokens = shards, context, batch_tokens
         # a document of one token has nothing to predict, and no piece
         pieces = -(-(np.asarray(shards.lengths, np.int64) - 1) // (context - 1))
         self.last = np.cumsum(pieces)  # (documents,) pieces up to and with each
-        self.order = EpochOrder(int(self.last[-1]) if len(self.last) else 0, seed)
+        self.order: EpochOrder | MixedOrder
+        if mixture is None:
+            self.order = EpochOrder(int(self.last[-1]) if len(self.last) else 0, seed)
+        else:
+            self.order = mixed_order(shards, context, batch_tokens, steps, mixture, seed)
 
     def next(self, step: int, models: Mapping[str, Trainee]) -> GlobalBatch:
         examples: list[Example] = []
@@ -147,7 +161,7 @@ class Documents:
         while filled < self.batch_tokens:
             examples.append(self.piece(self.order.take()))
             filled += examples[-1].tokens
-        return GlobalBatch(examples, {"epoch": self.order.taken / self.order.count})
+        return GlobalBatch(examples, {"epoch": self.order.epochs})
 
     def piece(self, index: int) -> Example:
         document = int(np.searchsorted(self.last, index, side="right"))
@@ -157,10 +171,10 @@ class Documents:
         return document_example(tokens, str(self.shards.info(document)["id"]), begin)
 
     def state(self) -> dict[str, Any]:
-        return {"taken": self.order.taken}
+        return self.order.state()
 
     def load_state(self, state: dict[str, Any]) -> None:
-        self.order.taken = state["taken"]
+        self.order.load_state(state)
 
 
 def document_example(tokens: np.ndarray, document: str, offset: int) -> Example:
@@ -199,8 +213,16 @@ def run(config: Config, out: Path, redo: bool = False) -> None:
     with training_work(
         "pretrain", config, out, redo, shards=config.shards, start=config.start, tokenizer=config.tokenizer
     ) as (work, mesh):
-        if not work.done:
-            train(config, work, prepare(config, work, mesh), mesh)
+        if work.done:
+            return
+        training = prepare(config, work, mesh)
+        order = training.source.order
+        if isinstance(order, MixedOrder) and mesh.first:
+            print(*order.describe("planned"), sep="\n", file=sys.stderr, flush=True)
+        train(config, work, training, mesh)
+        if isinstance(order, MixedOrder) and mesh.first:
+            print(*order.describe("tokens"), sep="\n", file=sys.stderr, flush=True)
+            work.metrics["mixture"] = order.account()
 
 
 def prepare(config: Config, work: Work, mesh: Mesh) -> Training[Documents]:
@@ -208,15 +230,23 @@ def prepare(config: Config, work: Work, mesh: Mesh) -> Training[Documents]:
     require_ids(config.shards, _tokenizer_folder(config))
     shards = TokenShards(config.shards)
     decoder, tokenizer = _start(config)
-    used = int(shards.lengths.sum())
-    tokens = config.tokens or round(used * config.epochs)
-    steps = max(1, math.ceil(tokens / config.batch_tokens))
     held_out = TokenShards(config.shards, split="held_out")
     probe = None
     if len(held_out) and config.held_out_tokens:
         probe = BitsPerByte(held_out, config.context, config.held_out_tokens, config.loop.micro_tokens)
-    source = Documents(shards, config.context, config.batch_tokens, config.seed)
-    return Training(with_context(decoder, config.context), tokenizer, source, Likelihood(), steps, probe, chat=False)
+    decoder, steps = with_context(decoder, config.context), steps_of(config, shards)
+    return Training(decoder, tokenizer, documents(config, shards), Likelihood(), steps, probe, chat=False)
+
+
+def steps_of(config: Config, shards: TokenShards) -> int:
+    tokens = config.tokens or round(int(shards.lengths.sum()) * config.epochs)
+    return max(1, math.ceil(tokens / config.batch_tokens))
+
+
+def documents(config: Config, shards: TokenShards) -> Documents:
+    """The source of batches, at its beginning."""
+    steps = steps_of(config, shards)
+    return Documents(shards, config.context, config.batch_tokens, config.seed, config.mixture, steps)
 
 
 def _tokenizer_folder(config: Config) -> Path:

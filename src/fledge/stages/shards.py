@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from fledge.tokenizer.corpus import CorpusEncoder
 
 _WHERE_FROM = ("id", "source", "offset", "url", "language")
+_OPTIONAL = {"kind": pa.scalar(""), "repeat": pa.scalar(1, pa.int32())}  # columns of a corpus, and what stands for them
 _ROWS = 256  # of a Parquet file, read together
 _BYTES_PER_TOKEN = 3.9  # a guess for the forecast before anything was encoded
 _TOKENS_PER_SECOND = 2_000_000  # likewise; one thread has encoded 9 MB of text a second
@@ -228,12 +229,16 @@ def _batches(path: Path) -> Iterator[tuple[list[str], pa.Table]]:
 
     from fledge.tokenizer.corpus import BATCH_CHARACTERS
 
-    if path.suffix != ".parquet" or not {*_WHERE_FROM, "text"} <= set(pq.read_schema(path).names):
+    there = pq.read_schema(path).names if path.suffix == ".parquet" else []
+    if not {*_WHERE_FROM, "text"} <= set(there):
         yield from _batches_of_records(path, BATCH_CHARACTERS)
         return
-    for batch in pq.ParquetFile(path).iter_batches(batch_size=_ROWS, columns=[*_WHERE_FROM, "text"]):
+    columns = [*_WHERE_FROM, "text", *(name for name in _OPTIONAL if name in there)]
+    for batch in pq.ParquetFile(path).iter_batches(batch_size=_ROWS, columns=columns):
         sizes = pc.binary_length(batch.column("text")).cast(pa.int64())
         info = pa.table([*(batch.column(name) for name in _WHERE_FROM), sizes], names=[*_WHERE_FROM, "bytes"])
+        for name, default in _OPTIONAL.items():
+            info = info.append_column(name, batch.column(name) if name in there else pa.repeat(default, len(batch)))
         marks = np.cumsum(sizes.to_numpy(zero_copy_only=False)) // BATCH_CHARACTERS
         begins = [0, *(np.flatnonzero(np.diff(marks)) + 1).tolist(), len(batch)]
         for begin, end in itertools.pairwise(begins):
@@ -244,17 +249,18 @@ def _batches(path: Path) -> Iterator[tuple[list[str], pa.Table]]:
 def _batches_of_records(path: Path, size: int) -> Iterator[tuple[list[str], pa.Table]]:
     """The same of a file of `Document` records, whose offset is their number in it."""
     texts: list[str] = []
-    rows: list[tuple[str, str, int, str, str, int]] = []
+    rows: list[tuple[str, str, int, str, str, int, str, int]] = []
     held = 0
 
     def batch() -> tuple[list[str], pa.Table]:
-        return texts, pa.table([*map(list, zip(*rows, strict=True))], names=[*_WHERE_FROM, "bytes"])
+        return texts, pa.table([*map(list, zip(*rows, strict=True))], names=[*_WHERE_FROM, "bytes", *_OPTIONAL])
 
     for number, document in enumerate(read_records(path, Document)):
         text = document.text
         bytes_ = len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))
         texts.append(text)
-        rows.append((document.id, document.source, number, "", document.language or "", bytes_))
+        kind, repeat = str(document.meta.get("kind", "")), int(document.meta.get("repeat", 1))
+        rows.append((document.id, document.source, number, "", document.language or "", bytes_, kind, repeat))
         held += len(text)
         if held >= size:
             yield batch()
