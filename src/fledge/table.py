@@ -19,6 +19,7 @@ STAGES: dict[str, StageType] = {
     "corpus": StageType("fledge.stages.corpus", "Pages to clean text, with a ledger of what was dropped and why."),
     "tokenizer": StageType("fledge.stages.tokenizer", "Train a byte-level BPE tokenizer on a corpus."),
     "shards": StageType("fledge.stages.shards", "Encode a corpus into token shards."),
+    "mixture": StageType("fledge.scaling.mixture", "Find the shares of a mixture with small proxy models.", True),
     "pretrain": StageType("fledge.stages.pretrain", "Train a model on token shards.", True),
     "sft": StageType("fledge.stages.sft", "Supervised fine-tuning on conversations.", True),
     "dpo": StageType("fledge.stages.dpo", "Direct preference optimisation on pairs of answers.", True),

@@ -1,4 +1,4 @@
-"""Pretraining with a mixture: shares hold all along the run, the order can be taken up anywhere, all is accounted for."""
+"""Pretraining with a mixture: shares hold all along the run, its order can be taken up anywhere, all is accounted."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def test_every_piece_comes_as_often_as_its_epochs_and_repeat_say(shards: TokenSh
     source = source_of(shards)
     assert isinstance(source.order, MixedOrder)
     each = [len(queue.pieces) for queue in source.order.queues]
-    wiki = [queue for queue in source.order.queues if queue.name.startswith("wiki")][0]
+    wiki = next(queue for queue in source.order.queues if queue.name.startswith("wiki"))
     counts = np.bincount([wiki.take() for _ in range(2 * len(wiki.pieces))])
     assert set(counts[wiki.pieces].tolist()) == {4}
     lengths = np.array([len(shards.tokens(i)) for i in range(len(shards))])

@@ -190,8 +190,8 @@ def _require_met(margins: Sequence[_Margin], asked: Tokens, total: float) -> Non
         worst = int(np.abs(found - margin.share).argmax())
         if abs(found[worst] - margin.share[worst]) > _MISSED:
             raise ConfigError(
-                f"mixture.{margin.axis}: {margin.names[worst]} was asked to be {margin.share[worst]:.4g} of the tokens, but "
-                f"beside the other shares it can only be {found[worst]:.4g}: such documents are not there"
+                f"mixture.{margin.axis}: {margin.names[worst]} was asked to be {margin.share[worst]:.4g} of the "
+                f"tokens, but beside the other shares it can only be {found[worst]:.4g}: such documents are not there"
             )
 
 

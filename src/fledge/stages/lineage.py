@@ -99,6 +99,9 @@ def _found(path: Path, mark: str, artefact: Path) -> Path:
 def _pretraining(artefact: Path, manifest: Mapping[str, Any]) -> Source:
     config = build(pretrain.Config, manifest["config"])
     (shards,) = _inputs(artefact, manifest, "shards")
+    if config.mixture_from is not None:
+        (place,) = _inputs(artefact, manifest, "mixture_from")
+        config = config.model_copy(update={"mixture_from": place})
     return pretrain.documents(config, TokenShards(shards))
 
 

@@ -82,8 +82,9 @@ class MixedOrder:
                 )
                 notes = [f"{cut:,} cut by max_epochs"] * bool(cut) + [f"{raised:,} added by floor"] * bool(raised)
                 yield (
-                    f"  {axis:<8}  {_printable(name):<20.20}  {there:>15,} tokens there  {asked / self.plan.total:>7.2%} asked  "
-                    f"{got / total:>7.2%} {title}  {got / max(1, there):>6.2f} epochs"
+                    f"  {axis:<8}  {printable(name):<20.20}  {there:>15,} tokens there  "
+                    f"{asked / self.plan.total:>7.2%} asked  {got / total:>7.2%} {title}  "
+                    f"{got / max(1, there):>6.2f} epochs"
                     f"{'  ' if notes else ''}{', '.join(notes)}"
                 )
 
@@ -161,7 +162,7 @@ class _Queue:
         self.due = (self.tokens + int(self._sizes[self._next]) / 2) / self.planned
 
 
-def _printable(name: str) -> str:
+def printable(name: str) -> str:
     """A source is named by files and pages: its name must not move a terminal's cursor."""
     return "".join(sign if sign.isprintable() else "?" for sign in name)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,7 +19,7 @@ from pydantic import Field, model_validator
 from fledge.core import config as core_config
 from fledge.core.artefact import Work, is_finished, read_manifest
 from fledge.core.bench import Bench
-from fledge.core.config import build
+from fledge.core.config import build, read_yaml
 from fledge.core.errors import ConfigError
 from fledge.corpus.mixture import Mixture
 from fledge.corpus.shards import TokenShards
@@ -75,6 +75,9 @@ class Config(TrainingConfig):
     mixture: Mixture | None = Field(
         default=None, description="shares of the tokens by source, language and kind; default: as the shards hold them"
     )
+    mixture_from: Path | None = Field(
+        default=None, description="or a file that holds them, or the folder that `fledge mixture` made"
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -103,6 +106,8 @@ class Config(TrainingConfig):
     def _from_somewhere(self) -> Config:
         if (self.tokenizer is None) == (self.start is None):
             raise ValueError("give either `tokenizer` (a fresh model) or `start` (a model to continue)")
+        if self.mixture is not None and self.mixture_from is not None:
+            raise ValueError("give either `mixture` or `mixture_from`")
         return self
 
 
@@ -184,14 +189,17 @@ def document_example(tokens: np.ndarray, document: str, offset: int) -> Example:
 
 
 class BitsPerByte:
-    """Held-out text: NLL in bits over its bytes (SPEC F.4). The same documents at every measurement."""
+    """Held-out text: NLL in bits over its bytes (SPEC F.4). The same documents at every measurement: the first ones, of
+    all or of those in ``documents``, up to ``limit`` tokens."""
 
-    def __init__(self, shards: TokenShards, context: int, limit: int, micro_tokens: int) -> None:
+    def __init__(
+        self, shards: TokenShards, context: int, limit: int, micro_tokens: int, documents: Sequence[int] | None = None
+    ) -> None:
         self.examples: list[Example] = []
         self.bytes = 0
         self.micro_tokens = micro_tokens
         total = 0
-        for index in range(len(shards)):
+        for index in range(len(shards)) if documents is None else documents:
             tokens = shards.tokens(index)
             if total + len(tokens) > limit and self.examples:
                 break
@@ -211,8 +219,9 @@ class BitsPerByte:
 
 def run(config: Config, out: Path, redo: bool = False) -> None:
     with training_work(
-        "pretrain", config, out, redo, shards=config.shards, start=config.start, tokenizer=config.tokenizer
-    ) as (work, mesh):
+        "pretrain", config, out, redo, shards=config.shards, start=config.start, tokenizer=config.tokenizer,
+        mixture_from=config.mixture_from,
+    ) as (work, mesh):  # fmt: skip
         if work.done:
             return
         training = prepare(config, work, mesh)
@@ -245,8 +254,17 @@ def steps_of(config: Config, shards: TokenShards) -> int:
 
 def documents(config: Config, shards: TokenShards) -> Documents:
     """The source of batches, at its beginning."""
-    steps = steps_of(config, shards)
-    return Documents(shards, config.context, config.batch_tokens, config.seed, config.mixture, steps)
+    mixture = config.mixture if config.mixture_from is None else read_mixture(config.mixture_from)
+    return Documents(shards, config.context, config.batch_tokens, config.seed, mixture, steps_of(config, shards))
+
+
+def read_mixture(place: Path) -> Mixture:
+    """Of a YAML file with the one key ``mixture``, or of a folder with such a file."""
+    file = place / "mixture.yaml" if place.is_dir() else place
+    values = read_yaml(file)
+    if list(values) != ["mixture"] or not isinstance(values["mixture"], dict):
+        raise ConfigError(f"{file}: expected the one key `mixture`, with sources, languages or kinds below it")
+    return build(Mixture, values["mixture"], str(file))
 
 
 def _tokenizer_folder(config: Config) -> Path:
