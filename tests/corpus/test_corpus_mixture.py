@@ -7,13 +7,14 @@ import pytest
 
 from fledge.core.config import build
 from fledge.core.errors import ConfigError
-from fledge.corpus.mixture import Group, Mixture, Plan, allot
+from fledge.corpus.groups import Group
+from fledge.corpus.mixture import Mixture, Plan, allot
 
-WEB = Group("web", "en", "html", 600, 6_000_000)
-WEB_ZH = Group("web", "zh", "html", 200, 2_000_000)
-WIKI = Group("wiki", "en", "text", 150, 1_500_000)
-WIKI_ZH = Group("wiki", "zh", "text", 50, 500_000)
-CODE = Group("code", "en", "code", 10, 1_000)
+WEB = Group("web", "en", "html", "CC0-1.0", 600, 6_000_000)
+WEB_ZH = Group("web", "zh", "html", "CC0-1.0", 200, 2_000_000)
+WIKI = Group("wiki", "en", "text", "CC0-1.0", 150, 1_500_000)
+WIKI_ZH = Group("wiki", "zh", "text", "CC0-1.0", 50, 500_000)
+CODE = Group("code", "en", "code", "CC0-1.0", 10, 1_000)
 GROUPS = (WEB, WEB_ZH, WIKI, WIKI_ZH)
 
 
@@ -32,7 +33,7 @@ def test_a_share_leaves_the_proportions_inside_and_outside() -> None:
 
 def test_shares_along_two_axes_keep_the_odds_ratio() -> None:
     """What iterative proportional fitting is: both margins are met, and the table's odds ratio stays the corpus's."""
-    groups = (WEB, WEB_ZH, WIKI, Group("wiki", "zh", "text", 1, 3_000_000))
+    groups = (WEB, WEB_ZH, WIKI, Group("wiki", "zh", "text", "CC0-1.0", 1, 3_000_000))
     found = plan(groups, sources={"wiki": 0.5}, languages={"zh": 0.7}).planned
     assert found[2] + found[3] == pytest.approx(5e5)
     assert found[1] + found[3] == pytest.approx(7e5)
@@ -53,10 +54,18 @@ def test_the_cap_gives_the_rest_to_the_others() -> None:
 
 def test_the_cap_stays_inside_a_share_while_there_is_room() -> None:
     """English wiki is full; Chinese wiki takes over, and wiki keeps its share."""
-    groups = (WEB, Group("wiki", "en", "text", 1, 100_000), Group("wiki", "zh", "text", 1, 900_000))
+    groups = (
+        WEB,
+        Group("wiki", "en", "text", "CC0-1.0", 1, 100_000),
+        Group("wiki", "zh", "text", "CC0-1.0", 1, 900_000),
+    )
     found = plan(groups, total=4e6, sources={"wiki": 0.5}, max_epochs=2.1)
     assert found.planned == pytest.approx([2e6, 2e5, 1.8e6])
-    groups = (WEB, Group("wiki", "en", "text", 1, 500_000), Group("wiki", "zh", "text", 1, 900_000))
+    groups = (
+        WEB,
+        Group("wiki", "en", "text", "CC0-1.0", 1, 500_000),
+        Group("wiki", "zh", "text", "CC0-1.0", 1, 900_000),
+    )
     found = plan(groups, total=4e6, sources={"wiki": 0.5}, languages={"zh": 0.2}, max_epochs=2)
     assert found.planned[1] == pytest.approx(1e6)  # asked 1.2M; nowhere else is English wiki
     assert found.planned.sum() == pytest.approx(4e6)
@@ -99,7 +108,7 @@ def test_random_tables_keep_total_and_bounds() -> None:
     generator = np.random.default_rng(0)
     for _ in range(200):
         groups = tuple(
-            Group(source, language, "text", 1, int(generator.lognormal(10, 2)) + 1)
+            Group(source, language, "text", "CC0-1.0", 1, int(generator.lognormal(10, 2)) + 1)
             for source in "abcde"
             for language in ("en", "zh")
         )

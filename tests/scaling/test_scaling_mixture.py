@@ -24,7 +24,7 @@ from fledge.scaling import mixture
 from fledge.stages import pretrain
 
 # Two languages without a word in common; what is asked for is the second one's held-out text.
-WORDS = {"alpha": "ba be bi bo bu".split(), "omega": "ka ke ki ko ku".split()}
+WORDS = {"alpha": ["ba", "be", "bi", "bo", "bu"], "omega": ["ka", "ke", "ki", "ko", "ku"]}
 
 
 def sentences(source: str, count: int, seed: int) -> list[Document]:

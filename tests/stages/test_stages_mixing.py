@@ -37,6 +37,7 @@ def make_shards(folder: Path, sources: tuple[tuple[str, str, str, int, int], ...
             "id": names, "source": [row[0] for row in rows], "offset": list(range(len(rows))), "url": names,
             "language": [row[1] for row in rows], "bytes": lengths, "copy": np.zeros(len(rows), np.int32),
             "kind": [row[2] for row in rows], "repeat": [row[3] for row in rows],
+            "licence": ["GPL-3.0-only" if row[0] == "wiki" else "" for row in rows],
         }
     )  # fmt: skip
     (folder / "held_out").mkdir(parents=True)
@@ -99,6 +100,12 @@ def test_every_piece_comes_as_often_as_its_epochs_and_repeat_say(shards: TokenSh
     assert sum(each) == int((-(-(lengths - 1) // (CONTEXT - 1)) * repeat).sum())
 
 
+def test_a_licence_is_left_out(shards: TokenShards) -> None:
+    source = source_of(shards, licences={"GPL-3.0-only": 0})
+    read(source, 10)
+    assert tokens_by_source(source)["wiki"] == 0
+
+
 def test_the_cap_holds_to_the_piece(shards: TokenShards) -> None:
     source = source_of(shards, steps=120, sources={"tiny": 0.5}, max_epochs=3)
     read(source, 120)
@@ -148,7 +155,7 @@ def test_shards_of_an_older_make(shards: TokenShards, tmp_path: Path) -> None:
     """Without kind and repeat: one kind, each document once."""
     from fledge.corpus import shards as module
 
-    fields = [field for field in module.SCHEMA if field.name not in ("kind", "repeat")]
+    fields = [field for field in module.SCHEMA if field.name not in ("kind", "repeat", "licence")]
     batch = shards._batches[0].select([field.name for field in fields])
     (tmp_path / "train").mkdir()
     with pa.OSFile(str(tmp_path / "train" / "a.arrow"), "wb") as sink, pa.ipc.new_file(sink, batch.schema) as writer:

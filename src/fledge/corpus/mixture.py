@@ -1,6 +1,6 @@
-"""How much of what: shares of the training tokens by source, language and kind -> tokens of every group of documents.
+"""How much of what: shares of the training tokens by source, language, kind and licence -> tokens of every group.
 
-A group holds the documents of one source, one language and one kind. Shares along one axis leave the others as they
+A group holds the documents of one source, language, kind and licence. Shares along one axis leave the others as they
 are in the corpus: the groups' natural sizes are scaled to all the shares asked for by iterative proportional fitting
 (Deming & Stephan, 1940, Ann. Math. Stat. 11), which changes the proportions inside a share as little as possible.
 
@@ -22,9 +22,8 @@ from pydantic import Field, field_validator
 
 from fledge.core.config import Config
 from fledge.core.errors import ConfigError
+from fledge.corpus.groups import AXES, Group
 
-AXES = ("sources", "languages", "kinds")
-UNKNOWN = "unknown"  # the name of a language or kind that no one has told
 _ROUNDS = 1000  # of fitting; with shares that the groups can have, some ten are enough
 _EXACT = 1e-9  # of all tokens: less than that does not change between two rounds of a finished fit
 _MISSED = 1e-3  # of all tokens: shares that are missed by more cannot be had at once
@@ -44,6 +43,7 @@ class Mixture(Config):
     kinds: dict[str, float] = Field(
         default_factory=dict, description="kind of document (html, text, code, instruction) -> share of the tokens"
     )
+    licences: dict[str, float] = Field(default_factory=dict, description="licence -> share of the tokens; 0: without")
     max_epochs: float = Field(
         4.0, gt=0, description="no document is read more often; 4 are nearly as good as new data (arXiv 2305.16264)"
     )
@@ -63,24 +63,6 @@ class Mixture(Config):
         if sum(values.values()) > 1 + _WHOLE:
             raise ValueError(f"the shares sum to {sum(values.values()):.6g}, which is more than 1")
         return values
-
-
-@dataclass(frozen=True)
-class Group:
-    """The documents of one source, language and kind. ``tokens`` counts a document as often as it is repeated."""
-
-    source: str
-    language: str
-    kind: str
-    documents: int
-    tokens: int
-
-    @property
-    def name(self) -> str:
-        return f"{self.source}/{self.language}/{self.kind}"
-
-    def on(self, axis: str) -> str:
-        return {"sources": self.source, "languages": self.language, "kinds": self.kind}[axis]
 
 
 @dataclass(frozen=True)

@@ -18,16 +18,16 @@ from fledge.core.errors import ArtefactError
 
 Split = Literal["train", "held_out"]
 SPLITS: tuple[Split, ...] = ("train", "held_out")
-INFO = ("id", "source", "offset", "url", "language", "bytes", "copy", "kind", "repeat")
+INFO = ("id", "source", "offset", "url", "language", "bytes", "copy", "kind", "repeat", "licence")
 SCHEMA = pa.schema(
     [
         ("tokens", pa.large_list(pa.field("item", pa.int32(), nullable=False))),
         ("id", pa.string()), ("source", pa.string()), ("offset", pa.int64()), ("url", pa.string()),
         ("language", pa.string()), ("bytes", pa.int64()), ("copy", pa.int32()), ("kind", pa.string()),
-        ("repeat", pa.int32()),
+        ("repeat", pa.int32()), ("licence", pa.string()),
     ]
 )  # fmt: skip
-_LATER: dict[str, Any] = {"kind": "", "repeat": 1}  # what columns say that shards of an older make do not have
+_LATER: dict[str, Any] = {"kind": "", "repeat": 1, "licence": ""}  # where shards of an older make have no such column
 _BATCH_TOKENS = 1 << 22
 
 
@@ -82,7 +82,7 @@ class TokenShards:
 
     def info(self, index: int) -> dict[str, Any]:
         """Where a document came from: id, source, offset, url, language, bytes, copy (0 unless it is written again),
-        kind, and repeat: how often a mixture counts it."""
+        kind, licence, and repeat: how often a mixture counts it."""
         batch, row = self._place(index)
         return {name: self._column(batch, name)[row].as_py() for name in INFO}
 

@@ -29,7 +29,7 @@ from fledge.core.errors import ConfigError
 from fledge.core.progress import duration
 from fledge.corpus.mixture import Mixture
 from fledge.scaling import regmix
-from fledge.scaling.proxies import Proxy, Target, natural_shares, train_proxy
+from fledge.scaling.proxies import Axis, Proxy, Target, natural_shares, train_proxy
 from fledge.stages import pretrain
 from fledge.stages.pretrain import ModelConfig
 from fledge.train.estimate import Compute, training_estimate
@@ -43,7 +43,7 @@ class Config(core_config.Config):
 
     shards: Path
     tokenizer: Path
-    axis: Literal["sources", "languages", "kinds"] = Field("sources", description="what is mixed")
+    axis: Axis = Field("sources", description="what is mixed")
     names: tuple[str, ...] = Field((), description="of the axis, those that are mixed; default: all there are")
     targets: tuple[Target, ...] = Field(
         (Target(name="held out"),), min_length=1, description="held-out text on which the loss shall be least"
@@ -274,7 +274,7 @@ def _fragment(
 
 
 def _tell(result: dict[str, Any], out: Path) -> None:
-    from fledge.stages.mixing import printable
+    from fledge.corpus.groups import printable
 
     low, high = result["spearman_interval"]
     print(

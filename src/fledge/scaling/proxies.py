@@ -14,16 +14,16 @@ from pydantic import Field
 from fledge.core.artefact import Work
 from fledge.core.config import Config
 from fledge.core.errors import ConfigError
-from fledge.corpus.mixture import Group
+from fledge.corpus.groups import Group, group_documents
 from fledge.corpus.shards import Split, TokenShards
 from fledge.model.compiled import compile_model
 from fledge.stages import pretrain
-from fledge.stages.mixing import MixedOrder, group_documents
+from fledge.stages.mixing import MixedOrder
 from fledge.stages.pretrain import BitsPerByte
 from fledge.stages.shards import require_ids
 from fledge.train.mesh import Mesh
 
-Axis = Literal["sources", "languages", "kinds"]
+Axis = Literal["sources", "languages", "kinds", "licences"]
 
 
 class Target(Config):

@@ -13,16 +13,13 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
 import xxhash
 
 from fledge.core.errors import DataError
-from fledge.corpus.mixture import AXES, UNKNOWN, Group, Mixture, Plan, allot
+from fledge.corpus.groups import AXES, group_documents, printable
+from fledge.corpus.mixture import Mixture, Plan, allot
 from fledge.corpus.shards import TokenShards
 from fledge.stages.training import EpochOrder
-
-_MOST_GROUPS = 4096  # more are no sources but documents, each with a name of its own
 
 
 class MixedOrder:
@@ -70,7 +67,7 @@ class MixedOrder:
         total = max(1, sum(row[column] for row in rows))
         title = "to be trained on" if column == "planned" else "trained on"
         yield f"mixture: {total:,} tokens {title}, of {sum(row['available'] for row in rows):,} in the shards"
-        for axis in ("source", "language", "kind"):
+        for axis in AXES.values():
             names = sorted({row[axis] for row in rows})
             if len(names) == 1:
                 continue
@@ -94,8 +91,9 @@ class MixedOrder:
         rows = zip(plan.groups, self.queues, plan.asked, plan.planned, plan.cut, plan.raised, strict=True)
         return [
             {
-                "source": group.source, "language": group.language, "kind": group.kind, "documents": group.documents,
-                "available": group.tokens, "asked": round(float(asked)), "planned": round(float(planned)),
+                **{name: group.on(axis) for axis, name in AXES.items()},
+                "documents": group.documents, "available": group.tokens,
+                "asked": round(float(asked)), "planned": round(float(planned)),
                 "cut_by_epochs": round(float(cut)), "raised_by_floor": round(float(raised)), "tokens": queue.tokens,
                 "epochs": round(queue.tokens / max(1, group.tokens), 4),
             }
@@ -162,48 +160,5 @@ class _Queue:
         self.due = (self.tokens + int(self._sizes[self._next]) / 2) / self.planned
 
 
-def printable(name: str) -> str:
-    """A source is named by files and pages: its name must not move a terminal's cursor."""
-    return "".join(sign if sign.isprintable() else "?" for sign in name)
-
-
 def _due(queue: _Queue) -> float:
     return queue.due
-
-
-def group_documents(shards: TokenShards, sizes: np.ndarray) -> tuple[list[Group], np.ndarray, np.ndarray]:
-    """The groups of the documents, by name; (documents,) the group of each; (documents,) how often it counts.
-    ``sizes``: (documents,) tokens of each, as a batch counts them."""
-    names, codes = zip(*(_names(shards, axis) for axis in AXES), strict=True)
-    repeat = np.asarray(shards.column("repeat").to_numpy(), np.int64)
-    if len(repeat) and repeat.min() < 0:
-        raise DataError(f"{shards.folder}: a document's repeat is {repeat.min()}; it is 0 (left out) or more")
-    whole = np.ravel_multi_index(codes, [max(1, len(axis)) for axis in names])
-    found, group = np.unique(whole, return_inverse=True)
-    if len(found) > _MOST_GROUPS:
-        raise DataError(
-            f"{shards.folder}: {len(found):,} groups of source, language and kind, more than {_MOST_GROUPS:,}: every "
-            "document seems to have a source of its own. The first part of a source, up to a slash, names it"
-        )
-    documents, tokens = np.bincount(group), np.bincount(group, sizes * repeat)
-    places = np.unravel_index(found, [max(1, len(axis)) for axis in names])
-    groups = [
-        Group(*(axis[i] for axis, i in zip(names, place, strict=True)), documents=int(count), tokens=int(total))
-        for place, count, total in zip(zip(*places, strict=True), documents, tokens, strict=True)
-    ]
-    order = sorted(range(len(groups)), key=lambda number: groups[number].name)
-    rank = np.empty(len(order), np.int64)
-    rank[order] = np.arange(len(order))
-    return [groups[number] for number in order], rank[group], repeat
-
-
-def _names(shards: TokenShards, axis: str) -> tuple[list[str], np.ndarray]:
-    """Names along an axis, and (documents,) the place of each document's."""
-    column = shards.column({"sources": "source", "languages": "language", "kinds": "kind"}[axis])
-    if axis == "sources":
-        column = pc.list_element(pc.split_pattern(column, "/", max_splits=1), 0)
-    column = pc.if_else(pc.equal(pc.fill_null(column, ""), ""), UNKNOWN, column)
-    whole = column.dictionary_encode().unify_dictionaries().combine_chunks()
-    if isinstance(whole, pa.ChunkedArray):  # of no documents
-        return [], np.empty(0, np.int64)
-    return whole.dictionary.to_pylist(), whole.indices.to_numpy().astype(np.int64)
