@@ -46,7 +46,7 @@ def test_the_regression_recovers_a_known_law() -> None:
     regression = fit_ridge(tried, losses)
     others = mixtures(256, 1)
     assert spearman(regression(others), law(others)) > 0.98
-    simulated = mixtures(20_000, 2)
+    simulated = mixtures(10_000, 2)
     best = best_of(regression, simulated, 100)
     true = simulated[np.argsort(law(simulated))[:100]].mean(0)
     assert law(best[None])[0] <= np.quantile(law(simulated), 0.01)  # among the best hundredth of all

@@ -40,19 +40,17 @@ class Tests:
         self._grams: dict[int, Hashes] = {}
         found: dict[int, list[Hashes]] = {}
         for item in read_tests(paths):
-            hashes = self._hasher(tokens(f"{item.prompt}\n{item.answer}"))
-            length = min(NGRAM, len(hashes))
-            if length >= _SHORTEST:
-                found.setdefault(length, []).append(ngrams(hashes, length))
+            for text in (item.prompt, f"{item.prompt}\n{item.answer}"):
+                hashes = self._hasher(tokens(text))
+                length = min(NGRAM, len(hashes))
+                if length >= _SHORTEST:
+                    found.setdefault(length, []).append(ngrams(hashes, length))
         for length, parts in found.items():
             self._grams[length] = np.unique(np.concatenate(parts))
 
     def touch(self, text: str) -> bool:
         hashes = self._hasher(tokens(text))
-        return any(
-            bool(np.isin(ngrams(hashes, length), grams, assume_unique=False).any())
-            for length, grams in self._grams.items()
-        )
+        return any(bool(np.isin(ngrams(hashes, length), grams).any()) for length, grams in self._grams.items())
 
 
 def instruction_documents(

@@ -16,8 +16,7 @@ from fledge.core.errors import ConfigError
 
 STRENGTHS = np.logspace(np.log10(0.1), np.log10(5.0), 15)
 TEMPERATURE = 0.5
-OVERSAMPLED = 100  # mixtures that are drawn for one that is wanted
-_ROUNDS = 20
+OVERSAMPLED = 100  # mixtures that are drawn at most for one that is wanted
 _OFFSETS = np.logspace(-3, 0, 7)  # and penalties: of the ridge, from which leave-one-out chooses
 _PENALTIES = np.logspace(-6, 3, 37)
 
@@ -27,20 +26,17 @@ def sample(prior: np.ndarray, count: int, least: float, most: np.ndarray, genera
     `ConfigError` where the bounds leave next to nothing."""
     size = len(prior)
     soft = prior**TEMPERATURE / (prior**TEMPERATURE).sum()
-    kept: list[np.ndarray] = []
-    found = 0
-    for _ in range(_ROUNDS):
-        strength = generator.choice(STRENGTHS, count * OVERSAMPLED)
+    kept = np.empty((0, size))
+    for _ in range(OVERSAMPLED // 2):
+        strength = generator.choice(STRENGTHS, 2 * count)
         drawn = generator.standard_gamma(strength[:, None] * soft) + np.finfo(float).tiny
         shares = least + (1 - size * least) * drawn / drawn.sum(1, keepdims=True)
-        good = shares[(shares <= most).all(1)]
-        kept.append(good[generator.permutation(len(good))[: count - found]])
-        found += len(kept[-1])
-        if found == count:
-            return np.concatenate(kept)
+        kept = np.concatenate([kept, shares[(shares <= most).all(1)]])
+        if len(kept) >= count:
+            return kept[:count]
     raise ConfigError(
-        f"of {count * OVERSAMPLED * _ROUNDS:,} mixtures drawn only {found} keep the bounds (max_epochs leaves shares "
-        f"of at most {np.round(most, 4).tolist()}): raise max_epochs, or plan with fewer tokens"
+        f"of {OVERSAMPLED * count:,} mixtures drawn only {len(kept)} keep the bounds (max_epochs leaves shares of at "
+        f"most {np.round(most, 4).tolist()}): raise max_epochs, or plan with fewer tokens"
     )
 
 

@@ -9,6 +9,7 @@ has been taken is all there is to a position in it.
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -35,15 +36,30 @@ class MixedOrder:
             _Queue(numbers, sizes[numbers], tokens, max_epochs, seed, group.name)
             for group, numbers, tokens in zip(plan.groups, pieces, plan.planned.tolist(), strict=True)
         ]
-        self._active = [queue for queue in self.queues if queue.due < np.inf]
+        self._active = [place for place, queue in enumerate(self.queues) if queue.due < np.inf]
         if not self._active:
             raise DataError("mixture: the documents that take part hold nothing to predict")
+        self._line_up()
 
     def take(self) -> int:
-        """The number of the next piece. A group that has been read ``max_epochs`` times waits; the plan leaves room
-        for all the tokens of the run, so only the last batch's surplus can find every group waiting."""
-        queue = min((q for q in self._active if q.taken < q.limit), key=_due, default=None)
-        return (queue or min(self._active, key=_due)).take()
+        """The number of the next piece. A group that has been read ``max_epochs`` times leaves the line; the plan has
+        room for all the tokens of the run, so that only the last batch's surplus can find no group in it."""
+        if not self._line:
+            self._line_up()
+        queue = self.queues[self._line[0][1]]
+        piece = queue.take()
+        if queue.taken < queue.limit or self._surplus:
+            heapq.heapreplace(self._line, (queue.due, self._line[0][1]))
+        else:
+            heapq.heappop(self._line)
+        return piece
+
+    def _line_up(self) -> None:
+        """Who is due when, the groups that may be read; all of them where none may be any more."""
+        able = [place for place in self._active if self.queues[place].taken < self.queues[place].limit]
+        self._surplus = not able
+        self._line = [(self.queues[place].due, place) for place in able or self._active]
+        heapq.heapify(self._line)
 
     @property
     def tokens(self) -> int:
@@ -52,7 +68,7 @@ class MixedOrder:
     @property
     def epochs(self) -> float:
         """Tokens taken over those of the groups that take part."""
-        return self.tokens / max(1, sum(queue.size for queue in self._active))
+        return self.tokens / max(1, sum(self.queues[place].size for place in self._active))
 
     def state(self) -> dict[str, Any]:
         return {"taken": {q.name: q.taken for q in self.queues}}
@@ -60,6 +76,7 @@ class MixedOrder:
     def load_state(self, state: dict[str, Any]) -> None:
         for queue in self.queues:
             queue.go_to(int(state["taken"][queue.name]))
+        self._line_up()
 
     def describe(self, column: str) -> Iterator[str]:
         """Lines of a table of the sources, languages and kinds: shares asked, and ``planned`` or taken (``tokens``)."""
@@ -158,7 +175,3 @@ class _Queue:
         epoch, place = divmod(self.taken, len(self.pieces))
         self._next = int(self._order.of_epoch(epoch)[place])
         self.due = (self.tokens + int(self._sizes[self._next]) / 2) / self.planned
-
-
-def _due(queue: _Queue) -> float:
-    return queue.due
