@@ -215,3 +215,22 @@ def test_a_kill(small: Small, tmp_path: Path) -> None:
         for name in ("killed", "quiet")
     ]
     assert accounts[0] == accounts[1]
+
+
+@pytest.mark.long
+def test_the_language_of_the_target_gets_the_tokens(small: Small, tmp_path: Path) -> None:
+    """`fledge mixture` on the small world: its Chinese held-out pages ask for Chinese, its English ones for English."""
+    from fledge.scaling import mixture as stage
+
+    values = {
+        "shards": small.at("shards"), "tokenizer": small.at("tokenizer"), "axis": "languages", "proxies": 12,
+        "steps": 15, "batch_tokens": 512, "context": 64, "dtype": "float32", "held_out_tokens": 1500, "confirmed": 0,
+        "simulated": 2000, "averaged": 16, "tokens": 8000, "names": ["en", "zh"],
+        "targets": [{"name": "zh", "languages": ["zh"]}, {"name": "en", "languages": ["en"], "weight": 0.01}],
+    }  # fmt: skip
+    stage.run(build(stage.Config, values), tmp_path / "mixture")
+    metrics = json.loads((tmp_path / "mixture" / "manifest.json").read_text(encoding="utf-8"))["metrics"]
+    assert dict(zip(metrics["names"], metrics["found"], strict=True))["zh"] > 0.7
+    assert metrics["by_target"]["zh"]["found"]["zh"] > 0.7
+    assert metrics["by_target"]["en"]["found"]["en"] > 0.7
+    assert metrics["spearman"] > 0.8

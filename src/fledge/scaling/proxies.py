@@ -14,6 +14,7 @@ from pydantic import Field
 from fledge.core.artefact import Work
 from fledge.core.config import Config
 from fledge.core.errors import ConfigError
+from fledge.core.machine import machine
 from fledge.corpus.groups import Group, group_documents
 from fledge.corpus.shards import Split, TokenShards
 from fledge.model.compiled import compile_model
@@ -21,7 +22,7 @@ from fledge.stages import pretrain
 from fledge.stages.mixing import MixedOrder
 from fledge.stages.pretrain import BitsPerByte
 from fledge.stages.shards import require_ids
-from fledge.train.mesh import Mesh
+from fledge.train.mesh import open_mesh
 
 Axis = Literal["sources", "languages", "kinds", "licences"]
 
@@ -56,13 +57,14 @@ def train_proxy(
     are not kept: what is wanted of a proxy is its losses."""
     began = time.monotonic()
     probes = [(target, measure_of(target, config, tokens)) for target in targets]  # which may refuse: before training
-    training = pretrain.prepare(config, work, Mesh())
-    loop = training.loop(config, work.folder / "proxy" / proxy.name, title, Mesh())
-    try:
-        summary = loop.run()
-        losses = {target.name: probe(loop.trainees)["bits_per_byte"] for target, probe in probes}
-    finally:
-        compile_model(False)  # the next proxy begins as one that is trained alone
+    with open_mesh(machine().device) as mesh:
+        training = pretrain.prepare(config, work, mesh)
+        loop = training.loop(config, work.folder / "proxy" / proxy.name, title, mesh)
+        try:
+            summary = loop.run()
+            losses = {target.name: probe(loop.trainees)["bits_per_byte"] for target, probe in probes}
+        finally:
+            compile_model(False)  # the next proxy begins as one that is trained alone
     order = training.source.order
     assert isinstance(order, MixedOrder)
     weights = [target.weight for target in targets]
