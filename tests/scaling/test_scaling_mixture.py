@@ -48,7 +48,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("mixture")
     write_jsonl(root / "text.jsonl", [*sentences("alpha", 900, 0), *sentences("omega", 300, 0)])
     stages: dict[str, dict[str, Any]] = {
-        "tokenizer": {"documents": str(root / "text.jsonl"), "vocab_size": 300},
+        "tokenizer": {"documents": str(root / "text.jsonl"), "vocab_size": 320},
         "shards": {"documents": str(root / "text.jsonl"), "tokenizer": str(root / "tokenizer"), "held_out": 0.1},
     }
     for name, values in stages.items():

@@ -71,6 +71,18 @@ def test_the_registry_of_sources(small: Small, tmp_path: Path) -> None:
         make(small, tmp_path / "no", documents=str(source), licences={"sit": "MIT"})
 
 
+def test_repeats_that_nothing_heeds_are_told(small: Small, tmp_path: Path) -> None:
+    make(small, tmp_path / "shards", documents=str(documents(tmp_path / "corpus")), held_out=0)
+    settings = {"shards": str(tmp_path / "shards"), "tokens": 0, "batch_tokens": 64}
+    with pytest.warns(UserWarning, match="which only a mixture heeds"):
+        plain = small.run("pretrain", tmp_path / "plain", **settings)
+    mixed = small.run("pretrain", tmp_path / "mixed", **settings, mixture={})
+    rows = {(row["kind"], row["language"]): row for row in mixed["metrics"]["mixture"] if row["source"] == "site"}
+    assert rows["html", "en"]["available"] == 3 * rows["html", "zh"]["available"]
+    # six documents counted for the five there are: one is there three times and one not at all
+    assert mixed["metrics"]["tokens"] == pytest.approx(plain["metrics"]["tokens"] * 6 / 5, rel=0.2)
+
+
 def test_a_source_cannot_move_the_cursor() -> None:
     row = {"source": "a\x1b[2J", "documents": 1, "tokens": 1, "kinds": {}, "languages": {}, "licences": {"\x07": 1}}
     assert not any(sign in "\n".join(table_of([row])) for sign in "\x1b\x07")

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import sys
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -248,14 +249,30 @@ def prepare(config: Config, work: Work, mesh: Mesh) -> Training[Documents]:
 
 
 def steps_of(config: Config, shards: TokenShards) -> int:
-    tokens = config.tokens or round(int(shards.lengths.sum()) * config.epochs)
+    counted = shards.lengths * _repeats(shards) if _is_mixed(config) else shards.lengths
+    tokens = config.tokens or round(int(counted.sum()) * config.epochs)
     return max(1, math.ceil(tokens / config.batch_tokens))
 
 
 def documents(config: Config, shards: TokenShards) -> Documents:
     """The source of batches, at its beginning."""
     mixture = config.mixture if config.mixture_from is None else read_mixture(config.mixture_from)
+    if mixture is None and len(shards) and (_repeats(shards) != 1).any():
+        warnings.warn(
+            f"{shards.folder}: its documents say how often they are to be repeated, which only a mixture heeds: give "
+            "mixture={} for the corpus's own shares",
+            stacklevel=2,
+        )
     return Documents(shards, config.context, config.batch_tokens, config.seed, mixture, steps_of(config, shards))
+
+
+def _is_mixed(config: Config) -> bool:
+    return config.mixture is not None or config.mixture_from is not None
+
+
+def _repeats(shards: TokenShards) -> np.ndarray:
+    repeats: np.ndarray = shards.column("repeat").to_numpy()
+    return repeats
 
 
 def read_mixture(place: Path) -> Mixture:
