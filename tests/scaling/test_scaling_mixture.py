@@ -128,7 +128,7 @@ def test_a_kill(folder: Path, tmp_path: Path) -> None:
     assert (losses / "0000.json").stat().st_mtime_ns == first
     output = last.communicate(timeout=300)[0]
     assert last.returncode == 0, output[-3000:]
-    assert "proxy 1 of" not in output
+    assert "proxy 1 of 12" not in output
     for name in ("mixture.yaml", "mixture.svg"):
         assert (tmp_path / "killed" / name).read_bytes() == (tmp_path / "quiet" / name).read_bytes()
 

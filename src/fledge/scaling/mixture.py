@@ -109,7 +109,7 @@ def _find(config: Config, work: Work) -> None:
     mixtures = _mixtures(config, prior, most)
     rows = _train_all(config, work, names, mixtures)
     losses = np.array([row["loss"] for row in rows])
-    apart = max(3, round(config.judged * config.proxies))  # the last ones: the order of mixtures is random
+    apart = max(4, round(config.judged * config.proxies))  # the last ones: the order of mixtures is random
     regression = _fit(config, mixtures[:-apart], losses[:-apart])
     predicted = regression(mixtures)
     rho = regmix.spearman(predicted[-apart:], losses[-apart:])
@@ -175,10 +175,10 @@ def _train_all(config: Config, work: Work, names: Sequence[str], mixtures: np.nd
         Proxy(f"{number:04d}", dict(zip(names, shares.tolist(), strict=True)), config.seed)
         for number, shares in enumerate(mixtures)
     ]
-    return _train(config, work, proxies)
+    return _train(config, work, proxies, "proxy")
 
 
-def _train(config: Config, work: Work, proxies: Sequence[Proxy]) -> list[dict[str, Any]]:
+def _train(config: Config, work: Work, proxies: Sequence[Proxy], title: str) -> list[dict[str, Any]]:
     """Losses of every proxy; those that an earlier process has trained are read."""
     (work.folder / LOSSES).mkdir(exist_ok=True)
     rows: list[dict[str, Any]] = []
@@ -187,8 +187,8 @@ def _train(config: Config, work: Work, proxies: Sequence[Proxy]) -> list[dict[st
         place = work.folder / LOSSES / f"{proxy.name}.json"
         if not place.exists():
             left = f", {duration(float(np.median(taken)) * (len(proxies) - number + 1))} left" if taken else ""
-            title = f"proxy {number} of {len(proxies)}{left}"
-            row = train_proxy(settings(config, proxy), proxy, config.targets, work, title, config.held_out_tokens)
+            shown = f"{title} {number} of {len(proxies)}{left}"
+            row = train_proxy(settings(config, proxy), proxy, config.targets, work, shown, config.held_out_tokens)
             write_json(place, row)
             shutil.rmtree(work.folder / "proxy", ignore_errors=True)
             taken.append(row["seconds"])
@@ -221,7 +221,8 @@ def _confirm(
     for label, shares in (("natural", prior), ("found", best)):
         pairs = dict(zip(names, shares.tolist(), strict=True))
         seeds = range(config.seed + 1, config.seed + 1 + config.confirmed)
-        rows = _train(config, work, [Proxy(f"{label}-{seed}", pairs, seed) for seed in seeds])
+        proxies = [Proxy(f"{label}-{seed}", pairs, seed) for seed in seeds]
+        rows = _train(config, work, proxies, f"{label} shares, seed")
         found[label] = [row["loss"] for row in rows]
     return found
 
