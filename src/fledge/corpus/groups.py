@@ -59,11 +59,11 @@ def group_documents(shards: TokenShards, sizes: np.ndarray) -> tuple[list[Group]
             "slash, names it"
         )
     documents, tokens = np.bincount(group), np.bincount(group, sizes * repeat)
+    places = zip(*np.unravel_index(found, shape), strict=True)
+    keys = [[axis[i] for axis, i in zip(names, place, strict=True)] for place in places]
     groups = [
-        Group(*(axis[i] for axis, i in zip(names, place, strict=True)), documents=int(count), tokens=int(total))
-        for place, count, total in zip(
-            zip(*np.unravel_index(found, shape), strict=True), documents, tokens, strict=True
-        )
+        Group(source, language, kind, licence, int(count), int(total))
+        for (source, language, kind, licence), count, total in zip(keys, documents, tokens, strict=True)
     ]
     order = sorted(range(len(groups)), key=lambda number: groups[number].name)
     rank = np.empty(len(order), np.int64)

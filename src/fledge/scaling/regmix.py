@@ -43,7 +43,7 @@ def sample(prior: np.ndarray, count: int, least: float, most: np.ndarray, genera
 class Regression(Protocol):
     """Mixtures (n, k) -> predicted losses (n,)."""
 
-    def __call__(self, shares: np.ndarray) -> np.ndarray: ...
+    def __call__(self, shares: np.ndarray, /) -> np.ndarray: ...
 
 
 @dataclass(frozen=True)
@@ -104,8 +104,8 @@ def fit_lightgbm(shares: np.ndarray, losses: np.ndarray, seed: int) -> Regressio
         settings, train, 1000, valid_sets=[check], callbacks=[lightgbm.early_stopping(3, verbose=False)]
     )
 
-    def predict(mixtures: np.ndarray) -> np.ndarray:
-        return np.asarray(model.predict(mixtures), np.float64)
+    def predict(shares: np.ndarray) -> np.ndarray:
+        return np.asarray(model.predict(shares), np.float64)
 
     return predict
 
