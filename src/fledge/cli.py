@@ -196,6 +196,21 @@ def lineage(
 
 
 @app.command()
+def sources(
+    shards: Annotated[Path, typer.Argument(metavar="SHARDS", help="A folder of token shards.")],
+) -> None:
+    """Every source of token shards: kind, language, licence, documents, tokens to train on.
+
+    Examples:
+
+        fledge sources runs/fledgling/shards
+    """
+    from fledge.corpus.groups import registry, table_of
+
+    typer.echo("\n".join(table_of(registry(shards))))
+
+
+@app.command()
 def report(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="A run's folder, such as runs/fledgling.")],
 ) -> None:

@@ -21,6 +21,7 @@ STAGES: dict[str, StageType] = {
     "train-ngram": StageType("fledge.stages.ngram", "Count an n-gram model, whose perplexity is a value of a page."),
     "tokenizer": StageType("fledge.stages.tokenizer", "Train a byte-level BPE tokenizer on a corpus."),
     "shards": StageType("fledge.stages.shards", "Encode a corpus into token shards."),
+    "mixture": StageType("fledge.scaling.mixture", "Find the shares of a mixture with small proxy models.", True),
     "pretrain": StageType("fledge.stages.pretrain", "Train a model on token shards.", True),
     "sft": StageType("fledge.stages.sft", "Supervised fine-tuning on conversations.", True),
     "dpo": StageType("fledge.stages.dpo", "Direct preference optimisation on pairs of answers.", True),

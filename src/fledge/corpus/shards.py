@@ -18,14 +18,16 @@ from fledge.core.errors import ArtefactError
 
 Split = Literal["train", "held_out"]
 SPLITS: tuple[Split, ...] = ("train", "held_out")
-INFO = ("id", "source", "offset", "url", "language", "bytes", "copy")
+INFO = ("id", "source", "offset", "url", "language", "bytes", "copy", "kind", "repeat", "licence")
 SCHEMA = pa.schema(
     [
         ("tokens", pa.large_list(pa.field("item", pa.int32(), nullable=False))),
         ("id", pa.string()), ("source", pa.string()), ("offset", pa.int64()), ("url", pa.string()),
-        ("language", pa.string()), ("bytes", pa.int64()), ("copy", pa.int32()),
+        ("language", pa.string()), ("bytes", pa.int64()), ("copy", pa.int32()), ("kind", pa.string()),
+        ("repeat", pa.int32()), ("licence", pa.string()),
     ]
 )  # fmt: skip
+_LATER: dict[str, Any] = {"kind": "", "repeat": 1, "licence": ""}  # where shards of an older make have no such column
 _BATCH_TOKENS = 1 << 22
 
 
@@ -79,13 +81,21 @@ class TokenShards:
         return result
 
     def info(self, index: int) -> dict[str, Any]:
-        """Where a document came from: id, source, offset, url, language, bytes, copy (0 unless it is repeated)."""
+        """Where a document came from: id, source, offset, url, language, bytes, copy (0 unless it is written again),
+        kind, licence, and repeat: how often a mixture counts it."""
         batch, row = self._place(index)
-        return {name: self._batches[batch].column(name)[row].as_py() for name in INFO}
+        return {name: self._column(batch, name)[row].as_py() for name in INFO}
 
     def column(self, name: str) -> pa.ChunkedArray:
         """One of ``INFO`` for all documents."""
-        return pa.chunked_array([batch.column(name) for batch in self._batches], SCHEMA.field(name).type)
+        columns = [self._column(batch, name) for batch in range(len(self._batches))]
+        return pa.chunked_array(columns, SCHEMA.field(name).type)
+
+    def _column(self, batch: int, name: str) -> pa.Array:
+        rows = self._batches[batch]
+        if name in rows.schema.names or name not in _LATER:
+            return rows.column(name)
+        return pa.repeat(pa.scalar(_LATER[name], SCHEMA.field(name).type), len(rows))
 
 
 class ShardWriter:

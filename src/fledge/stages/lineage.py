@@ -99,7 +99,10 @@ def _found(path: Path, mark: str, artefact: Path) -> Path:
 def _pretraining(artefact: Path, manifest: Mapping[str, Any]) -> Source:
     config = build(pretrain.Config, manifest["config"])
     (shards,) = _inputs(artefact, manifest, "shards")
-    return pretrain.Documents(TokenShards(shards), config.context, config.batch_tokens, config.seed)
+    if config.mixture_from is not None:
+        (place,) = _inputs(artefact, manifest, "mixture_from")
+        config = config.model_copy(update={"mixture_from": place})
+    return pretrain.documents(config, TokenShards(shards))
 
 
 def _conversations(artefact: Path, manifest: Mapping[str, Any]) -> Source:

@@ -8,7 +8,9 @@ Pieces, not documents, are shuffled: a long document in consecutive batches make
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+import sys
+import warnings
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,12 +20,14 @@ from pydantic import Field, model_validator
 from fledge.core import config as core_config
 from fledge.core.artefact import Work, is_finished, read_manifest
 from fledge.core.bench import Bench
-from fledge.core.config import build
+from fledge.core.config import build, read_yaml
 from fledge.core.errors import ConfigError
+from fledge.corpus.mixture import Mixture
 from fledge.corpus.shards import TokenShards
 from fledge.model import induction, sizes
 from fledge.model.config import DecoderConfig
 from fledge.model.decoder import Decoder
+from fledge.stages.mixing import MixedOrder, mixed_order
 from fledge.stages.shards import require_ids
 from fledge.stages.training import EpochOrder, Training, TrainingConfig, load_start, train, training_work, with_context
 from fledge.tokenizer.tokenizer import Tokenizer
@@ -69,6 +73,12 @@ class Config(TrainingConfig):
     epochs: float = Field(default=1.0, gt=0)
     batch_tokens: int = Field(default=0, ge=0, description="tokens of a step; 0: what the size recommends")
     held_out_tokens: int = Field(default=100_000, ge=0, description="bits per byte are measured on so many")
+    mixture: Mixture | None = Field(
+        default=None, description="shares of the tokens by source, language and kind; default: as the shards hold them"
+    )
+    mixture_from: Path | None = Field(
+        default=None, description="or a file that holds them, or the folder that `fledge mixture` made"
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -97,6 +107,8 @@ class Config(TrainingConfig):
     def _from_somewhere(self) -> Config:
         if (self.tokenizer is None) == (self.start is None):
             raise ValueError("give either `tokenizer` (a fresh model) or `start` (a model to continue)")
+        if self.mixture is not None and self.mixture_from is not None:
+            raise ValueError("give either `mixture` or `mixture_from`")
         return self
 
 
@@ -132,14 +144,22 @@ def _advised(given: Mapping[str, Any], advice: Mapping[str, Any]) -> dict[str, A
 
 class Documents:
     """Source: pieces of documents in a seeded order, until a batch is full. The last piece is taken whole, so a batch
-    has up to a context more than ``batch_tokens``, and a run trains on a little more than ``tokens``."""
+    has up to a context more than ``batch_tokens``, and a run trains on a little more than ``tokens``. ``mixture``: of
+    which documents how much, in a run of ``steps`` steps."""
 
-    def __init__(self, shards: TokenShards, context: int, batch_tokens: int, seed: int) -> None:
+    def __init__(
+        self, shards: TokenShards, context: int, batch_tokens: int, seed: int, mixture: Mixture | None = None,
+        steps: int = 0,
+    ) -> None:  # fmt: skip
         self.shards, self.context, self.batch_tokens = shards, context, batch_tokens
         # a document of one token has nothing to predict, and no piece
         pieces = -(-(np.asarray(shards.lengths, np.int64) - 1) // (context - 1))
         self.last = np.cumsum(pieces)  # (documents,) pieces up to and with each
-        self.order = EpochOrder(int(self.last[-1]) if len(self.last) else 0, seed)
+        self.order: EpochOrder | MixedOrder
+        if mixture is None:
+            self.order = EpochOrder(int(self.last[-1]) if len(self.last) else 0, seed)
+        else:
+            self.order = mixed_order(shards, context, batch_tokens, steps, mixture, seed)
 
     def next(self, step: int, models: Mapping[str, Trainee]) -> GlobalBatch:
         examples: list[Example] = []
@@ -147,7 +167,7 @@ class Documents:
         while filled < self.batch_tokens:
             examples.append(self.piece(self.order.take()))
             filled += examples[-1].tokens
-        return GlobalBatch(examples, {"epoch": self.order.taken / self.order.count})
+        return GlobalBatch(examples, {"epoch": self.order.epochs})
 
     def piece(self, index: int) -> Example:
         document = int(np.searchsorted(self.last, index, side="right"))
@@ -157,10 +177,10 @@ class Documents:
         return document_example(tokens, str(self.shards.info(document)["id"]), begin)
 
     def state(self) -> dict[str, Any]:
-        return {"taken": self.order.taken}
+        return self.order.state()
 
     def load_state(self, state: dict[str, Any]) -> None:
-        self.order.taken = state["taken"]
+        self.order.load_state(state)
 
 
 def document_example(tokens: np.ndarray, document: str, offset: int) -> Example:
@@ -170,14 +190,17 @@ def document_example(tokens: np.ndarray, document: str, offset: int) -> Example:
 
 
 class BitsPerByte:
-    """Held-out text: NLL in bits over its bytes (SPEC F.4). The same documents at every measurement."""
+    """Held-out text: NLL in bits over its bytes (SPEC F.4). The same documents at every measurement: the first ones, of
+    all or of those in ``documents``, up to ``limit`` tokens."""
 
-    def __init__(self, shards: TokenShards, context: int, limit: int, micro_tokens: int) -> None:
+    def __init__(
+        self, shards: TokenShards, context: int, limit: int, micro_tokens: int, documents: Sequence[int] | None = None
+    ) -> None:
         self.examples: list[Example] = []
         self.bytes = 0
         self.micro_tokens = micro_tokens
         total = 0
-        for index in range(len(shards)):
+        for index in range(len(shards)) if documents is None else documents:
             tokens = shards.tokens(index)
             if total + len(tokens) > limit and self.examples:
                 break
@@ -197,10 +220,19 @@ class BitsPerByte:
 
 def run(config: Config, out: Path, redo: bool = False) -> None:
     with training_work(
-        "pretrain", config, out, redo, shards=config.shards, start=config.start, tokenizer=config.tokenizer
-    ) as (work, mesh):
-        if not work.done:
-            train(config, work, prepare(config, work, mesh), mesh)
+        "pretrain", config, out, redo, shards=config.shards, start=config.start, tokenizer=config.tokenizer,
+        mixture_from=config.mixture_from,
+    ) as (work, mesh):  # fmt: skip
+        if work.done:
+            return
+        training = prepare(config, work, mesh)
+        order = training.source.order
+        if isinstance(order, MixedOrder) and mesh.first:
+            print(*order.describe("planned"), sep="\n", file=sys.stderr, flush=True)
+        train(config, work, training, mesh)
+        if isinstance(order, MixedOrder) and mesh.first:
+            print(*order.describe("tokens"), sep="\n", file=sys.stderr, flush=True)
+            work.metrics["mixture"] = order.account()
 
 
 def prepare(config: Config, work: Work, mesh: Mesh) -> Training[Documents]:
@@ -208,15 +240,48 @@ def prepare(config: Config, work: Work, mesh: Mesh) -> Training[Documents]:
     require_ids(config.shards, _tokenizer_folder(config))
     shards = TokenShards(config.shards)
     decoder, tokenizer = _start(config)
-    used = int(shards.lengths.sum())
-    tokens = config.tokens or round(used * config.epochs)
-    steps = max(1, math.ceil(tokens / config.batch_tokens))
     held_out = TokenShards(config.shards, split="held_out")
     probe = None
     if len(held_out) and config.held_out_tokens:
         probe = BitsPerByte(held_out, config.context, config.held_out_tokens, config.loop.micro_tokens)
-    source = Documents(shards, config.context, config.batch_tokens, config.seed)
-    return Training(with_context(decoder, config.context), tokenizer, source, Likelihood(), steps, probe, chat=False)
+    decoder, steps = with_context(decoder, config.context), steps_of(config, shards)
+    return Training(decoder, tokenizer, documents(config, shards), Likelihood(), steps, probe, chat=False)
+
+
+def steps_of(config: Config, shards: TokenShards) -> int:
+    counted = shards.lengths * _repeats(shards) if _is_mixed(config) else shards.lengths
+    tokens = config.tokens or round(int(counted.sum()) * config.epochs)
+    return max(1, math.ceil(tokens / config.batch_tokens))
+
+
+def documents(config: Config, shards: TokenShards) -> Documents:
+    """The source of batches, at its beginning."""
+    mixture = config.mixture if config.mixture_from is None else read_mixture(config.mixture_from)
+    if mixture is None and len(shards) and (_repeats(shards) != 1).any():
+        warnings.warn(
+            f"{shards.folder}: its documents say how often they are to be repeated, which only a mixture heeds: give "
+            "mixture={} for the corpus's own shares",
+            stacklevel=2,
+        )
+    return Documents(shards, config.context, config.batch_tokens, config.seed, mixture, steps_of(config, shards))
+
+
+def _is_mixed(config: Config) -> bool:
+    return config.mixture is not None or config.mixture_from is not None
+
+
+def _repeats(shards: TokenShards) -> np.ndarray:
+    repeats: np.ndarray = shards.column("repeat").to_numpy()
+    return repeats
+
+
+def read_mixture(place: Path) -> Mixture:
+    """Of a YAML file with the one key ``mixture``, or of a folder with such a file."""
+    file = place / "mixture.yaml" if place.is_dir() else place
+    values = read_yaml(file)
+    if list(values) != ["mixture"] or not isinstance(values["mixture"], dict):
+        raise ConfigError(f"{file}: expected the one key `mixture`, with sources, languages or kinds below it")
+    return build(Mixture, values["mixture"], str(file))
 
 
 def _tokenizer_folder(config: Config) -> Path:

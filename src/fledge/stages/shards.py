@@ -21,12 +21,12 @@ import pyarrow as pa
 from pydantic import Field
 
 from fledge.core import config as core_config
-from fledge.core.artefact import Work, is_finished, produce, read_manifest
+from fledge.core.artefact import Work, is_finished, produce, read_manifest, write_json
 from fledge.core.bench import Bench
-from fledge.core.errors import ArtefactError, DataError
+from fledge.core.errors import ArtefactError, ConfigError, DataError
 from fledge.core.packed import open_packed
 from fledge.core.progress import progress
-from fledge.core.readers import read_records, read_rows
+from fledge.core.readers import OnError, read_records, read_rows, write_jsonl
 from fledge.core.records import Document
 
 if TYPE_CHECKING:
@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     from fledge.tokenizer.corpus import CorpusEncoder
 
 _WHERE_FROM = ("id", "source", "offset", "url", "language")
+# Columns that a corpus may have, and what stands for them where it has not.
+_OPTIONAL = {"kind": pa.scalar(""), "repeat": pa.scalar(1, pa.int32()), "licence": pa.scalar("")}
 _ROWS = 256  # of a Parquet file, read together
 _BYTES_PER_TOKEN = 3.9  # a guess for the forecast before anything was encoded
 _TOKENS_PER_SECOND = 2_000_000  # likewise; one thread has encoded 9 MB of text a second
@@ -55,8 +57,19 @@ class Config(core_config.Config):
 
     documents: Path = Field(description="a corpus: folder with documents/*.parquet, or a file of Document records")
     tokenizer: Path = Field(description="a tokenizer folder")
+    instructions: tuple[Path, ...] = Field(
+        (), description="conversations to add as plain documents of the kind `instruction` (SPEC E.7); how many of the "
+        "tokens they are is said by pretrain.mixture.kinds"
+    )  # fmt: skip
+    decontaminate: tuple[Path, ...] = Field(
+        (), description="task files: instructions that share a 13-gram with one are left out; a corpus has its own"
+    )
+    on_error: OnError = Field("fail", description="rows of `instructions` that are no conversations")
     held_out: float = Field(0.02, ge=0, lt=1, description="share of documents kept for measuring, by hash of the id")
     repeat: tuple[Repeat, ...] = Field((), description="the first entry that matches a document decides")
+    licences: dict[str, str] = Field(
+        default_factory=dict, description="source -> licence of its documents that do not tell their own"
+    )
     seed: int = 0
     workers: int | None = Field(None, ge=1, exclude=True, description="threads that encode; by default one a core")
 
@@ -64,6 +77,7 @@ class Config(core_config.Config):
 def run(config: Config, out: Path, redo: bool = False) -> None:
     """Write the shards at ``out``; a finished folder that matches is left as it is."""
     inputs: dict[str, Any] = {"documents": config.documents, "tokenizer": config.tokenizer}
+    inputs |= {name: list(there) for name in ("instructions", "decontaminate") if (there := getattr(config, name))}
     with produce(out, kind="shards", stage="shards", config=config, inputs=inputs, seed=config.seed, redo=redo) as work:
         if not work.done:
             _make(config, work)
@@ -100,6 +114,8 @@ def _make(config: Config, work: Work) -> None:
     files = [config.documents] if config.documents.is_file() else tables.parts(config.documents / "documents")
     if not files:
         raise DataError(f"{config.documents}: holds no documents/*.parquet. Give the folder that stage corpus wrote.")
+    if config.instructions:
+        files = [*files, _write_instructions(config, work)]
     tokenizer = Tokenizer.load(config.tokenizer)
     encoder = CorpusEncoder(tokenizer, config.workers)
     try:
@@ -118,6 +134,22 @@ def _make(config: Config, work: Work) -> None:
         work.metrics["encoder_reason"] = encoder.reason
 
 
+def _write_instructions(config: Config, work: Work) -> Path:
+    """Into the artefact, so that one can look at what is trained on. After a kill it is written again, as it was."""
+    from collections import Counter
+
+    from fledge.corpus.instructions import instruction_documents
+
+    counts: Counter[str] = Counter()
+    place = work.folder / "instructions.jsonl"
+    write_jsonl(
+        place,
+        instruction_documents(config.instructions, config.decontaminate, config.seed, config.on_error, counts),
+    )
+    work.metrics["instructions"] = dict(sorted(counts.items()))
+    return place
+
+
 def _encode_files(files: list[Path], encoder: CorpusEncoder, config: Config, folder: Path) -> int:
     """Write what is missing of the shards; returns how many documents the files hold."""
     from fledge.corpus.shards import SPLITS, ShardWriter
@@ -130,11 +162,21 @@ def _encode_files(files: list[Path], encoder: CorpusEncoder, config: Config, fol
                 bar.advance(rows)
                 continue
             with ShardWriter(places[0]) as train, ShardWriter(places[1]) as held_out:
-                for (ids, lengths), info in encoder.encode_all(_batches(path)):
+                for (ids, lengths), plain in encoder.encode_all(_batches(path)):
+                    info = _with_licences(plain, config.licences)
                     for writer, documents in zip((train, held_out), _choose(info, lengths, config), strict=True):
                         _add(writer, documents, ids, lengths, info)
                     bar.advance(len(lengths))
     return sum(counts)
+
+
+def _with_licences(info: pa.Table, licences: dict[str, str]) -> pa.Table:
+    """The configured licence where a document has none of its own."""
+    if not licences:
+        return info
+    own, sources = info.column("licence").to_pylist(), info.column("source").to_pylist()
+    told = [one or licences.get(source.partition("/")[0], "") for one, source in zip(own, sources, strict=True)]
+    return info.set_column(info.schema.get_field_index("licence"), "licence", pa.array(told, pa.string()))
 
 
 def _choose(info: pa.Table, lengths: np.ndarray, config: Config) -> tuple[list[int], list[int]]:
@@ -162,8 +204,14 @@ def _add(writer: ShardWriter, documents: list[int], ids: np.ndarray, lengths: np
 
 def _measure(config: Config, work: Work, total: int) -> None:
     """Sizes of what was written, from the files: an earlier process may have written some of them."""
+    from fledge.corpus.groups import registry
     from fledge.corpus.shards import SPLITS, TokenShards
 
+    sources = registry(work.folder)
+    if unknown := sorted(set(config.licences) - {row["source"] for row in sources}):
+        raise ConfigError(f"licences: no document is from {unknown[0]!r} (known: {[row['source'] for row in sources]})")
+    write_json(work.folder / "sources.json", sources)
+    work.metrics["sources"] = len(sources)
     unique = 0
     for split in SPLITS:
         shards = TokenShards(work.folder, split)
@@ -228,12 +276,19 @@ def _batches(path: Path) -> Iterator[tuple[list[str], pa.Table]]:
 
     from fledge.tokenizer.corpus import BATCH_CHARACTERS
 
-    if path.suffix != ".parquet" or not {*_WHERE_FROM, "text"} <= set(pq.read_schema(path).names):
+    there = pq.read_schema(path).names if path.suffix == ".parquet" else []
+    if not {*_WHERE_FROM, "text"} <= set(there):
         yield from _batches_of_records(path, BATCH_CHARACTERS)
         return
-    for batch in pq.ParquetFile(path).iter_batches(batch_size=_ROWS, columns=[*_WHERE_FROM, "text"]):
+    columns = [*_WHERE_FROM, "text", *(name for name in (*_OPTIONAL, "meta") if name in there)]
+    for batch in pq.ParquetFile(path).iter_batches(batch_size=_ROWS, columns=columns):
         sizes = pc.binary_length(batch.column("text")).cast(pa.int64())
         info = pa.table([*(batch.column(name) for name in _WHERE_FROM), sizes], names=[*_WHERE_FROM, "bytes"])
+        for name, default in _OPTIONAL.items():
+            column = batch.column(name) if name in there else pa.repeat(default, len(batch))
+            if name == "licence" and name not in there and "meta" in there:
+                column = _licences(batch.column("meta").to_pylist())
+            info = info.append_column(name, column)
         marks = np.cumsum(sizes.to_numpy(zero_copy_only=False)) // BATCH_CHARACTERS
         begins = [0, *(np.flatnonzero(np.diff(marks)) + 1).tolist(), len(batch)]
         for begin, end in itertools.pairwise(begins):
@@ -241,20 +296,30 @@ def _batches(path: Path) -> Iterator[tuple[list[str], pa.Table]]:
                 yield batch.column("text").slice(begin, end - begin).to_pylist(), info.slice(begin, end - begin)
 
 
+def _licences(metas: list[str | None]) -> pa.Array:
+    from fledge.corpus.groups import licence_of
+
+    return pa.array([licence_of(json.loads(meta)) if meta and "licen" in meta else "" for meta in metas], pa.string())
+
+
 def _batches_of_records(path: Path, size: int) -> Iterator[tuple[list[str], pa.Table]]:
     """The same of a file of `Document` records, whose offset is their number in it."""
+    from fledge.corpus.groups import licence_of
+
     texts: list[str] = []
-    rows: list[tuple[str, str, int, str, str, int]] = []
+    rows: list[tuple[Any, ...]] = []
     held = 0
 
     def batch() -> tuple[list[str], pa.Table]:
-        return texts, pa.table([*map(list, zip(*rows, strict=True))], names=[*_WHERE_FROM, "bytes"])
+        return texts, pa.table([*map(list, zip(*rows, strict=True))], names=[*_WHERE_FROM, "bytes", *_OPTIONAL])
 
     for number, document in enumerate(read_records(path, Document)):
         text = document.text
         bytes_ = len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))
         texts.append(text)
-        rows.append((document.id, document.source, number, "", document.language or "", bytes_))
+        meta = document.meta
+        rest = (str(meta.get("kind", "")), int(meta.get("repeat", 1)), licence_of(meta))
+        rows.append((document.id, document.source, number, "", document.language or "", bytes_, *rest))
         held += len(text)
         if held >= size:
             yield batch()

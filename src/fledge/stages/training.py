@@ -56,26 +56,43 @@ class TrainingConfig(core_config.Config):
 
 
 class EpochOrder:
-    """The order in which examples are taken: a fresh permutation an epoch, from the seed. The cursor is one number."""
+    """The order in which examples are taken: a fresh permutation an epoch, from the seed. The cursor is one number.
+    Orders of one seed with another ``stream`` are others."""
 
-    def __init__(self, count: int, seed: int) -> None:
+    def __init__(self, count: int, seed: int, stream: int = 0) -> None:
         if count <= 0:
             raise DataError("there is nothing to train on: the data hold no usable example")
-        self.count, self.seed = count, seed
+        self.count, self.seed, self.stream = count, seed, stream
         self.taken = 0
         self._epoch = -1
         self._order = np.empty(0, np.int64)
 
+    def of_epoch(self, epoch: int) -> np.ndarray:
+        """(count,) the permutation of an epoch; the last one asked for is kept."""
+        if epoch != self._epoch:
+            counter = np.array([0, 0, 0, self.stream], np.uint64)
+            bits = np.random.Philox(key=[self.seed, epoch], counter=counter)
+            self._order = np.random.Generator(bits).permutation(self.count)
+            self._epoch = epoch
+        return self._order
+
     def take(self) -> int:
         epoch, place = divmod(self.taken, self.count)
-        if epoch != self._epoch:
-            self._order = np.random.Generator(np.random.Philox(key=[self.seed, epoch])).permutation(self.count)
-            self._epoch = epoch
         self.taken += 1
-        return int(self._order[place])
+        return int(self.of_epoch(epoch)[place])
 
     def take_many(self, count: int) -> list[int]:
         return [self.take() for _ in range(count)]
+
+    @property
+    def epochs(self) -> float:
+        return self.taken / self.count
+
+    def state(self) -> dict[str, Any]:
+        return {"taken": self.taken}
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        self.taken = state["taken"]
 
 
 def load_start(folder: Path) -> tuple[Decoder, Tokenizer]:

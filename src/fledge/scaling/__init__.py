@@ -1,0 +1,1 @@
+"""What small models tell about large ones: mixtures found with proxies."""
