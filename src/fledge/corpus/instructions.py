@@ -16,7 +16,7 @@ import numpy as np
 from fledge.core.readers import OnError, read_placed
 from fledge.core.records import Conversation, Document
 from fledge.corpus.contamination import read_tests
-from fledge.corpus.tokens import Hasher, Hashes, han_count, ngrams, tokens
+from fledge.corpus.tokens import Hashes, han_count, hash_tokens, ngrams, tokens
 
 KIND = "instruction"
 NGRAM = 13  # Qwen's, SPEC E.1 (10)
@@ -36,12 +36,11 @@ class Tests:
     __test__ = False
 
     def __init__(self, paths: Sequence[Path]) -> None:
-        self._hasher = Hasher()
         self._grams: dict[int, Hashes] = {}
         found: dict[int, list[Hashes]] = {}
         for item in read_tests(paths):
             for text in (item.prompt, f"{item.prompt}\n{item.answer}"):
-                hashes = self._hasher(tokens(text))
+                hashes = hash_tokens(tokens(text))
                 length = min(NGRAM, len(hashes))
                 if length >= _SHORTEST:
                     found.setdefault(length, []).append(ngrams(hashes, length))
@@ -49,7 +48,7 @@ class Tests:
             self._grams[length] = np.unique(np.concatenate(parts))
 
     def touch(self, text: str) -> bool:
-        hashes = self._hasher(tokens(text))
+        hashes = hash_tokens(tokens(text))
         return any(bool(np.isin(ngrams(hashes, length), grams).any()) for length, grams in self._grams.items())
 
 
