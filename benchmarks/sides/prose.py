@@ -36,6 +36,15 @@ def documents(count: int, characters: int = 3400, seed: int = 0) -> list[str]:
     return texts
 
 
+def reference(count: int, characters: int = 3400) -> list[str]:
+    """Pieces of the language reference that the interpreter brings along, again and again until there are enough."""
+    from pydoc_data.topics import topics
+
+    text = "\n\n".join(topics[name] for name in sorted(topics))
+    pieces = [text[begin : begin + characters] for begin in range(0, len(text) - characters, characters)]
+    return [pieces[number % len(pieces)] for number in range(count)]
+
+
 def shingle_sets(count: int, size: int = 560) -> np.ndarray:
     """(count, size) uint32: hashed shingles, as many as a document of 3.4 KB has."""
     return np.random.default_rng(31).integers(0, 2**32, (count, size), dtype=np.uint32)

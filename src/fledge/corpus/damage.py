@@ -22,6 +22,7 @@ _HAN = re.compile(rf"[{HAN}]")
 _BROKEN_TWICE = re.compile("锟斤拷|锟斤|斤拷|锘縟?|烫烫烫|屯屯屯")
 _WESTERN_RUN = re.compile("[\u0080-\u024f\u2013-\u203a\u20ac\u2122]{3}")
 _UTF8_RUN = re.compile(rb"(?:[\xe3-\xe9\xef][\x80-\xbf]{2}){3}")
+_NOT_TYPOGRAPHY = re.compile("[^\x00-\x7f\u00a0\u2010-\u203a]")  # quotes and dashes alone are no mojibake
 _WESTERN = ("cp1252", "latin-1", "cp1250", "cp1251", "mac-roman")
 
 
@@ -102,7 +103,7 @@ def _read_again(run: str, wrong: str, right: str) -> int:
 
 def _improbable(text: str) -> int:
     """ftfy's count of improbable sequences, where the text is not Chinese (it knows Latin, Cyrillic and Greek)."""
-    if _HAN.search(text):
+    if _HAN.search(text) or not _NOT_TYPOGRAPHY.search(text):
         return 0
     from ftfy.badness import badness
 
