@@ -31,7 +31,7 @@ from fledge.corpus.urls import BlockList, UrlsConfig
 
 # In this order; duplicates are found over the whole corpus, after all shards went through the others.
 STAGES = (
-    "read", "urls", "extract", "damage", "language", "lines", "personal", "toxic", "rules", "scores", "contamination",
+    "read", "urls", "extract", "damage", "language", "lines", "personal", "toxic", "contamination", "rules", "scores",
     "duplicates",
 )  # fmt: skip
 _VALUES = (
@@ -106,16 +106,16 @@ class Chain:
             drop = self._guarded(self._measure, page)
             if drop is not None:
                 leaving[id(page)] = drop
-        for group in _groups(pages):
-            leaving.update((key, drop) for key, drop in self._by_rules(group).items() if key not in leaving)
-        staying = [page for page in pages if id(page) not in leaving and page.kind != "code"]
-        if len(self.scores) and staying:
-            leaving.update(self._by_scores(staying))
+        broken = {key: drop for group in _groups(pages) for key, drop in self._by_rules(group).items()}
         if len(self.tests):
             for page in pages:
                 drop = self._guarded(self._contamination, page)
                 if drop is not None:
                     leaving.setdefault(id(page), drop)
+        leaving = {**broken, **leaving}
+        staying = [page for page in pages if id(page) not in leaving and page.kind != "code"]
+        if len(self.scores) and staying:
+            leaving.update(self._by_scores(staying))
         return [leaving.get(id(result), result) for result in results]
 
     def _extracted(self, item: Found | Refused) -> Page | Drop:
@@ -287,7 +287,7 @@ class Chain:
         page.values["contamination.share"] = hit.share if hit else 0.0
         if hit is None:
             return None
-        rule, threshold = ("whole_item", 1.0) if hit.whole else ("lcs", self.config.contamination.share)
+        rule, threshold = "whole_item" if hit.whole else "lcs", hit.threshold
         version = contamination.VERSION
         return drop_page(page, "contamination", rule, hit.share, threshold, version=version, survivor=hit.test)
 

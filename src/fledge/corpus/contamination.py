@@ -23,7 +23,7 @@ import numpy as np
 from pydantic import Field
 
 from fledge.core.config import Config
-from fledge.corpus.tokens import Hashes, hash_tokens, ladder, ngrams, tokens
+from fledge.corpus.tokens import Hashes, han_count, hash_tokens, ladder, ngrams, tokens
 
 VERSION = 1
 
@@ -35,6 +35,10 @@ class ContaminationConfig(Config):
     hits: int = Field(1, ge=1, description="different n-grams of an item that a window must share with it")
     least: int = Field(13, ge=1, description="least length of the longest common subsequence, in tokens")
     share: float = Field(0.6, gt=0, le=1, description="least LCS over the shorter of item and window")
+    short: float = Field(
+        0.9, gt=0, le=1, description="the same of Chinese items of fewer than twice `least` tokens: so many characters "
+        "are half as many words, and honest wording can be like them"
+    )  # fmt: skip
     shared_items: int = Field(3, ge=1, description="an n-gram of more test items than this is common wording")
     whole: int = Field(6, ge=1, description="items of fewer tokens than least, but at least so many, are found whole")
     window: int = Field(4, ge=1, description="length of a window over that of the item")
@@ -58,6 +62,7 @@ class Hit:
     test: str
     lcs: int
     share: float  # LCS over the shorter of the item and the window
+    threshold: float
     whole: bool = False  # a short item, found token by token
 
 
@@ -86,6 +91,10 @@ class TestIndex:
                     self.too_short += 1
                     continue
             self.searched += 1
+        self._short = [
+            len(sequence) < 2 * config.least and 2 * sum(map(han_count, sequence)) > len(sequence)
+            for sequence in self.sequences
+        ]
         self._keys_whole = {n: np.array(sorted(keys), dtype=np.uint64) for n, keys in self._whole.items()}
         self._build()
 
@@ -147,7 +156,7 @@ class TestIndex:
                 place = np.minimum(np.searchsorted(keys, grams[length]), len(keys) - 1)
                 found = np.flatnonzero(keys[place] == grams[length])
                 if len(found):
-                    return Hit(self._whole[length][int(grams[length][found[0]])], length, 1.0, whole=True)
+                    return Hit(self._whole[length][int(grams[length][found[0]])], length, 1.0, 1.0, whole=True)
         return None
 
     def _hits(self, grams: Hashes) -> dict[int, list[int]]:
@@ -177,9 +186,10 @@ class TestIndex:
                 continue
             length = lcs(wanted, window)
             share = length / min(len(wanted), len(window))
-            contaminated = length >= config.least and share >= config.share
+            threshold = config.short if self._short[item] else config.share
+            contaminated = length >= config.least and share >= threshold
             if contaminated and (best is None or share > best.share):
-                best = Hit(self.ids[item], length, share)
+                best = Hit(self.ids[item], length, share, threshold)
         return best
 
 

@@ -98,6 +98,20 @@ class Measures:
         """Code points in lower case, one for one."""
         return lower(self.codes)
 
+    def phrases(self, phrases: Sequence[str]) -> Counts:
+        """How often phrases, which are in lower case, stand in each page."""
+        places = []
+        for phrase in phrases:
+            place = self._lowered_text.find(phrase)
+            while place >= 0:
+                places.append(place)
+                place = self._lowered_text.find(phrase, place + 1)
+        return self.per_page(self.of_page(np.array(places, dtype=np.int64)))
+
+    @cached_property
+    def _lowered_text(self) -> str:
+        return self.lowered.tobytes().decode("utf-32-le")
+
     @cached_property
     def spaces(self) -> np.ndarray:
         return self.is_class(SPACE)
@@ -170,6 +184,19 @@ class Measures:
         found = self.per_page(ends.page[~inside])
         result: Counts = np.maximum(found, (self.ends > self.starts).astype(found.dtype))
         return result
+
+    @cached_property
+    def sentence_spans(self) -> Spans:
+        """What lies between ends of sentences and lines, of three characters and more, without white space around."""
+        apart = np.isin(self.codes, _ENDERS) | (self.codes == 10) | (self.codes == 0)
+        inner = np.flatnonzero(apart[:-1] & (self.codes[:-1] == ord(".")) & (self.classes[1:] & DIGIT != 0))
+        apart[inner] = False
+        runs = self.runs(~apart)
+        solid = np.flatnonzero(~self.spaces)
+        first, behind = np.searchsorted(solid, runs.start), np.searchsorted(solid, runs.end)
+        runs, first, behind = runs.where(behind > first), first[behind > first], behind[behind > first]
+        spans = Spans(solid[first], solid[behind - 1] + 1, runs.page)
+        return spans.where(spans.length > 2)
 
     # --- words ------------------------------------------------------------------------------------------------------
 

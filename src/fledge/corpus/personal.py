@@ -75,8 +75,8 @@ _OTHER_NUMBER = re.compile(
 _BEFORE = 24  # characters that are looked at for such a word
 
 _OCTET = r"(?:25[0-5]|2[0-4]\d|1\d\d|[1-9]?\d)"
-_IPV4 = re.compile(rf"(?<![\w.:-])(?<!\w/)(?:{_OCTET}\.){{3}}{_OCTET}(?![\w-]|\.\d|/\d)")
-_IPV6 = re.compile(r"(?<![\w:.])[23][0-9A-Fa-f]{3}:(?:[0-9A-Fa-f]{0,4}:){1,6}[0-9A-Fa-f]{0,4}(?![\w:]|/\d)")
+_IPV4 = re.compile(rf"(?<![\w.:-])(?<!\w/)(?:{_OCTET}\.){{3}}{_OCTET}(?![\w-]|\.\d|/\d)", re.ASCII)
+_IPV6 = re.compile(r"(?<![\w:.])[23][0-9A-Fa-f]{3}:(?:[0-9A-Fa-f]{0,4}:){1,6}[0-9A-Fa-f]{0,4}(?![\w:]|/\d)", re.ASCII)
 _MAY_BE_IP = re.compile(r"\d\.\d{1,3}\.\d|[23][0-9A-Fa-f]{3}:[0-9A-Fa-f]{0,4}:")
 _VERSION = re.compile(
     r"(?:\bv|version|ver|release|build|firmware|update|section|clause|版本|版|第|章|节)[ .:：#]{0,3}$", re.IGNORECASE

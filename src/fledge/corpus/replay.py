@@ -95,6 +95,8 @@ def _broken(
     found["personal.any"] = np.nan_to_num(_dropping(values, code, config.personal)) > config.personal.most
     dense, heavy = values["toxic.density"] > config.toxic.density, values["toxic.weight"] >= config.toxic.least
     found["toxic.insults"] = dense & heavy
+    found["toxic.classifier"] = values.get("toxic.probability", nothing) > config.toxic.probability
+    found["contamination.any"] = values["contamination.share"] > 0
     for language in (*config.languages.keep, "code"):
         here = languages == language
         for name, limits in config.rules.table(language).items():
@@ -102,13 +104,11 @@ def _broken(
             column = values.get(key, nothing)
             unmeasured[f"{language}.{name}"] += int((here & np.isnan(column)).sum())
             found[key] = found.get(key, np.zeros(len(languages), dtype=bool)) | (here & _outside(column, limits))
-    found["toxic.classifier"] = values.get("toxic.probability", nothing) > config.toxic.probability
     for language in config.languages.keep:
         for name, limits in config.scores.table(language).items():
             key, column = f"scores.{name}", values.get(name, nothing)
             broken = (languages == language) & _outside(column, limits)
             found[key] = found.get(key, np.zeros(len(languages), dtype=bool)) | broken
-    found["contamination.any"] = values["contamination.share"] > 0
     return found
 
 

@@ -50,6 +50,13 @@ def _repetition(top: tuple[float, ...], again: tuple[float, ...]) -> Table:
 
 _TOP = (0.20, 0.18, 0.16)
 
+# What no source has, and crawls are full of; wide, so that pages about such things stay.
+_OURS: Table = {
+    "duplicate_sentences": _at_most(0.5), "punctuation": _at_most(0.6), "addresses": _at_most(0.4),
+    "entities": _at_most(0.03), "exclamations": _at_most(0.5), "boilerplate": _at_most(0.5),
+    "placeholders": _at_most(0),
+}  # fmt: skip
+
 _ENGLISH: Table = {
     "words": _between(10, 100_000),  # Gopher: 50
     "unique_words": _at_least(0.2),
@@ -59,6 +66,8 @@ _ENGLISH: Table = {
     "hash_signs": _at_most(0.1), "ellipses": _at_most(0.1), "ellipsis_lines": _at_most(0.3),
     "bullet_lines": _at_most(0.9), "alphabetic_words": _at_least(0.6),  # MAP-NEO; Gopher: 0.8
     "stop_words": _at_least(1), "lorem_ipsum": _at_most(0),  # Gopher: 2 stop words, in 50 words
+    "capitals": _at_most(0.4),  # MAP-NEO: 0.1
+    "square_bracketed": _at_most(0.2), **_OURS,
 }  # fmt: skip
 
 _CHINESE: Table = {
@@ -71,6 +80,7 @@ _CHINESE: Table = {
     "bracketed": _at_most(0.1), "sentences": _at_least(1), "mean_word_length": _between(1, 10),
     "hash_signs": _at_most(0.1), "ellipses": _at_most(0.1), "ellipsis_lines": _at_most(0.3),
     "bullet_lines": _at_most(0.9), "digits": _at_most(0.45),  # CT-LLM: 0.3; worked sums are above
+    **_OURS,
 }  # fmt: skip
 
 _CODE: Table = {

@@ -74,8 +74,22 @@ def mean_word_length(page: Measures) -> np.ndarray:
 
 _BULLETS = "•‣▪●○◦■□·*-–"
 _BRACKETS = re.compile("【[^】\n]*】|[【】]")
-_MORE = ("readmore", "read more", "展开", "更多")
+_MORE = ("readmore", "read more", "continue reading", "[...]", "展开", "更多", "阅读全文", "查看全文", "查看详情")
 _TERMINAL = ".!?。！？…:：;；\"'”’」』)）]"
+
+
+_SQUARE = re.compile(r"\[[^\]\n]*\]")
+_ADDRESS = re.compile(r"(?:https?://|www\.)[^\s<>\"'，。；、（）]+")
+_ENTITY = re.compile(r"&(?:[A-Za-z]{2,8}|#\d{1,6}|#x[0-9A-Fa-f]{1,5});")
+
+
+def _share_of(pattern: re.Pattern[str], mark: np.ndarray, page: Measures) -> np.ndarray:
+    """Characters that a pattern covers over all; looked for in pages with a marked character only."""
+    found = np.zeros(page.pages, dtype=np.int64)
+    for number in np.unique(page.of_page(np.flatnonzero(mark))).tolist():
+        text = page.normal[page.starts[number] : page.ends[number]]
+        found[number] = sum(len(part) for part in pattern.findall(text))
+    return share(found, page.dense)
 
 
 def _ellipses(page: Measures) -> np.ndarray:
@@ -128,11 +142,31 @@ def alphabetic_words(page: Measures) -> np.ndarray:
 
 @rule("bracketed", 1, "CT-LLM row 1: characters inside 【】")
 def bracketed(page: Measures) -> np.ndarray:
-    found = np.zeros(page.pages, dtype=np.int64)
-    for number in np.unique(page.of_page(np.flatnonzero(page.is_one_of("【】")))).tolist():
-        text = page.normal[page.starts[number] : page.ends[number]]
-        found[number] = sum(len(part) for part in _BRACKETS.findall(text))
-    return share(found, page.dense)
+    return _share_of(_BRACKETS, page.is_one_of("【】"), page)
+
+
+@rule("square_bracketed", 1, "ours, after CT-LLM row 1: characters inside []")
+def square_bracketed(page: Measures) -> np.ndarray:
+    return _share_of(_SQUARE, page.codes == ord("["), page)
+
+
+@rule("addresses", 1, "ours: characters of web addresses")
+def addresses(page: Measures) -> np.ndarray:
+    mark = page.codes == ord("/")
+    mark[1:] |= (page.lowered[1:] == ord("w")) & (page.lowered[:-1] == ord("w"))
+    return _share_of(_ADDRESS, mark, page)
+
+
+@rule("entities", 1, "ours: characters of HTML's entities, which are left where they were escaped twice")
+def entities(page: Measures) -> np.ndarray:
+    return _share_of(_ENTITY, page.codes == ord("&"), page)
+
+
+@rule("exclamations", 1, "ours: sentences that end in two or more exclamation marks, where there are three and more")
+def exclamations(page: Measures) -> np.ndarray:
+    runs = page.runs(page.is_one_of("!！"))
+    loud = page.per_page(runs.page[runs.length > 1])
+    return np.where(loud > 2, share(loud, page.sentences), 0.0)
 
 
 @rule("digits", 1, "CT-LLM row 9: of letters and digits; calculations do not count (ours)")
@@ -174,8 +208,37 @@ def capitals(page: Measures) -> np.ndarray:
 
 @rule("lorem_ipsum", 1, "C4")
 def lorem_ipsum(page: Measures) -> np.ndarray:
-    spans = zip(page.starts.tolist(), page.ends.tolist(), strict=True)
-    return np.array([page.normal[a:b].lower().count("lorem ipsum") for a, b in spans], dtype=np.int64)
+    return page.phrases(("lorem ipsum",))
+
+
+# --- notices, menus, stubs ---------------------------------------------------------------------------------------
+
+_NOTICES = (
+    "cookie", "privacy policy", "terms of use", "terms of service", "all rights reserved", "without warranty", "©",
+    "隐私政策", "使用条款", "服务条款", "版权所有", "免责声明", "侵权", "不得转载",
+)  # fmt: skip
+_MENU = (
+    "home", "about us", "contact", "sign in", "log in", "register", "search", "help", "my account", "next", "previous",
+    "back to top", "newsletter", "首页", "登录", "注册", "搜索", "关于我们", "联系我们", "返回顶部", "上一页", "下一页",
+    "网站地图", "购物车",
+)  # fmt: skip
+_PLACEHOLDERS = (
+    "under construction", "coming soon", "page not found", "could not be found", "default page of",
+    "enable javascript", "access denied", "建设中", "敬请期待", "页面不存在", "无法访问", "没有权限", "启用javascript",
+)  # fmt: skip
+_STUB = 400  # characters: longer pages say more than that there is nothing
+
+
+@rule("boilerplate", 1, "ours: phrases of notices, and lines of menus, per sentence or line")
+def boilerplate(page: Measures) -> np.ndarray:
+    hashes = page.hasher(page.lines.start, page.lines.end)
+    found = page.phrases(_NOTICES) + page.per_page(page.lines.page[np.isin(hashes, hash_tokens(_MENU))])
+    return share(found, np.maximum(page.sentences, page.line_counts))
+
+
+@rule("placeholders", 1, "ours: phrases of pages that say that there is nothing, on short ones")
+def placeholders(page: Measures) -> np.ndarray:
+    return np.where(page.dense <= _STUB, page.phrases(_PLACEHOLDERS), 0)
 
 
 # --- wording ----------------------------------------------------------------------------------------------------
@@ -240,6 +303,13 @@ def duplicate_line_characters(page: Measures) -> np.ndarray:
     lines = page.lines
     again = page.per_page(lines.page[page.repeated_lines], lines.length[page.repeated_lines])
     return share(again, page.per_page(lines.page, lines.length))
+
+
+@rule("duplicate_sentences", 1, "CT-LLM, in its code but not called: share of sentences that occurred before")
+def duplicate_sentences(page: Measures) -> np.ndarray:
+    spans = page.sentence_spans
+    again = ~first_of_each(page.hasher(spans.start, spans.end), spans.page)
+    return share(page.per_page(spans.page[again]), page.per_page(spans.page))
 
 
 @rule("duplicate_paragraphs", 1, "Gopher A1: share of paragraphs, between blank lines, that occurred before")
