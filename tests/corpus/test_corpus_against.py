@@ -33,7 +33,7 @@ def test_against_a_finished_corpus_without_its_documents(tmp_path: Path) -> None
     ids = [row["id"] for row in tables.rows(old / "documents")]
     for path in (old / "documents").iterdir():
         path.write_bytes(b"not read again")
-    texts = [variant(ENGLISH, 0).upper(), variant(ENGLISH, 4) + " And more.", CHINESE + "完。", variant(ENGLISH, 90)]
+    texts = [variant(ENGLISH, 0).title(), variant(ENGLISH, 4) + " And more.", CHINESE + "完。", variant(ENGLISH, 90)]
     new = make(tmp_path, "new", [*texts, texts[3]], against=[str(old)])
     ledger = {row["offset"]: row for row in tables.rows(new / "ledger")}
     kept = [row["text"] for row in tables.rows(new / "documents")]

@@ -29,7 +29,7 @@ def pages() -> list[tuple[str, str, str | None, str]]:
         result.append((f"en{i}", "en", None, variant(ENGLISH, i * 3)))
         result.append((f"zh{i}", "zh", None, variant(CHINESE, i * 3)))
     result += [
-        ("copy", "en", "exact_duplicate", variant(ENGLISH, 0).upper()),
+        ("copy", "en", "exact_duplicate", variant(ENGLISH, 0).title()),
         ("like", "zh", "near_duplicate", variant(CHINESE, 3) + " 完"),
         ("spam", "en", "keyword_spam", "cheap watches buy watches online now " * 40),
         ("moji", "zh", "mojibake", variant(CHINESE, 5).encode().decode("gb18030", "replace")),
