@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import random
 from pathlib import Path
 
 import pytest
 from corpus_pages import CHINESE, ENGLISH, TASKS
 
+from fledge.core.config import build
 from fledge.core.errors import DataError
 from fledge.core.readers import write_jsonl
+from fledge.core.records import Task
 from fledge.corpus.contamination import ContaminationConfig, TestIndex, TestItem, lcs, read_tests
+from fledge.evaluate.stage import read_verdicts, summarise
+from fledge.stages import corpus
 
 NAMES = ["Orla", "Bram", "Tess", "Juno", "Ravi", "Mika", "Nela", "Otis"]
 PLACES = ["harbour", "meadow", "quarry", "orchard", "chapel", "bakery", "tunnel", "island"]
@@ -106,3 +111,46 @@ def test_reading_tests(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"bad.jsonl:1"):
         read_tests([tmp_path / "bad.jsonl"])
     assert TestIndex([], ContaminationConfig()).find(ENGLISH) is None
+
+
+def test_what_the_corpus_says_of_each_test_item(tmp_path: Path) -> None:
+    """Left for an item, kept though it shares a run of words with one, sharing nothing, too short to be told."""
+    words = [f"{word}{n}" for n in range(4) for word in ("ferry", "lantern", "orchard", "violin", "pebble", "thistle")]
+    shared, clean = " ".join(words), " ".join(reversed(words))
+    questions = {"eggs": TASKS, "shared": shared, "clean": clean, "short": "How are you?"}
+    tasks = [
+        {"id": name, "messages": [{"role": "user", "content": text}], "verifier": "number", "answer": {"value": "1"}}
+        for name, text in questions.items()
+    ]
+    write_jsonl(tmp_path / "test.jsonl", tasks)
+    honest = f"{ENGLISH} Then she read aloud: {' '.join(words[3:16])}. {ENGLISH[::-1]}"
+    write_jsonl(tmp_path / "pages.jsonl", [{"text": text} for text in (ENGLISH + " " + TASKS, honest, CHINESE)])
+    values = {"inputs": [str(tmp_path / "pages.jsonl")], "decontaminate": [tmp_path / "test.jsonl"]}
+    made = corpus.run(build(corpus.Config, values), tmp_path / "corpus")
+    items = json.loads((made / "tests.json").read_text())["items"]
+    assert {name: item["verdict"] for name, item in items.items()} == {
+        "eggs": "clean", "shared": "shared", "clean": "clean", "short": "short",
+    }  # fmt: skip
+    assert (items["eggs"]["left"], items["shared"]["sharing"], items["shared"]["left"]) == (1, 1, 0)
+    asked = [Task.model_validate(task) for task in tasks]
+    assert read_verdicts(made, asked) == {name: item["verdict"] for name, item in items.items()}
+    with pytest.raises(DataError, match=r"not compared with 1 of these tasks, as 'other'"):
+        read_verdicts(made, [asked[0].model_copy(update={"id": "other"})])
+    with pytest.raises(DataError, match=r"tests\.json"):
+        read_verdicts(tmp_path, asked)
+    rows = [{"id": t.id, "skill": "s", "language": "en", "wording": None, "level": None, "finish": "stop",
+             "score": float(t.id == "eggs"), "seen": items[t.id]["verdict"]} for t in asked]  # fmt: skip
+    entry = summarise(rows, [], 10, 0)["skills"]["s"]["en"]
+    assert {name: (part["mean"], part["n"]) for name, part in entry["seen"].items()} == {
+        "clean": (0.5, 2), "shared": (0.0, 1), "short": (0.0, 1),
+    }  # fmt: skip
+
+
+def test_short_chinese_items_need_more_than_a_like_wording() -> None:
+    asked, other = ("用书名号括住每个词：火车 钥匙 帽子，谢谢你", "用书名号括住每个词：火车 钥匙 柠檬，再见了")
+    tests = index(TestItem("t", asked))
+    assert tests.find(CHINESE + other + CHINESE) is None
+    found = tests.find(CHINESE + asked + CHINESE)
+    assert found is not None
+    assert found.threshold == 0.9
+    assert index(TestItem("t", asked), short=0.6).find(CHINESE + other + CHINESE) is not None

@@ -22,7 +22,7 @@ from fledge.core.errors import ConfigError
 from fledge.recipe import stage_config
 from fledge.report.collect import RUN_FILE, read_object
 
-_INPUTS = ("model", "tasks", "questions")  # matched by content, not by where they lie
+_INPUTS = ("model", "tasks", "questions", "corpus")  # matched by content, not by where they lie
 
 
 def evaluate(
@@ -53,6 +53,8 @@ def _score_beside(model: Path, config: Config, redo: bool, bare: bool) -> Path:
     prints = {"model": fingerprint(model), "tasks": [fingerprint(path) for path in _files(asked["tasks"])]}
     if asked["questions"] is not None:
         prints["questions"] = fingerprint(Path(asked["questions"]))
+    if asked["corpus"] is not None:
+        prints["corpus"] = fingerprint(Path(asked["corpus"]))
     ours = _stages_of_run(model.parent)
     for folder in sorted((p.parent for p in model.parent.glob(f"*/{MANIFEST}")), key=lambda p: (p.name not in ours, p)):
         record = read_object(folder / MANIFEST) or {}

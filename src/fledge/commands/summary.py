@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 from rich import box
 from rich.console import Console
@@ -58,11 +59,24 @@ def print_scores(folders: Mapping[str, Path], console: Console | None = None) ->
             shown.add_row(_cell(skill), _cell(language), *texts)
     (console or Console(highlight=False)).print(shown)
     for row in found["rows"]:
+        for line in _apart(row["name"], row["cells"]):
+            (console or Console(highlight=False)).print(_cell(line))
         count = sum(entry["n"] for entry in row["skipped"])
         if count:
             reasons = "; ".join(sorted({str(entry["reason"]) for entry in row["skipped"]}))
             line = f"{row['name']}: {count} items not scored: {reasons}"
             (console or Console(highlight=False)).print(_cell(line))
+
+
+def _apart(name: str, cells: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
+    """Scores of all items and of those that share nothing with the corpus, where one was named."""
+    for skill, languages in sorted(cells.items()):
+        for language, entry in sorted(languages.items()):
+            seen = entry.get("seen")
+            if seen:
+                clean = seen.get("clean", {"mean": float("nan"), "n": 0})
+                parts = f"{100 * clean['mean']:.0f} on {clean['n']} that share nothing with the corpus"
+                yield f"{name}: {skill} {language}: {100 * entry['mean']:.0f} on {entry['n']} items, {parts}"
 
 
 def _print_inputs(console: Console, run: Run) -> None:

@@ -283,6 +283,9 @@ class Chain:
         return leaving
 
     def _contamination(self, page: Page) -> Drop | None:
+        sharing = self.tests.sharing(page.hashes)
+        if sharing:
+            page.meta["tests"] = sharing
         hit = self.tests.find(page.text, page.hashes)
         page.values["contamination.share"] = hit.share if hit else 0.0
         if hit is None:

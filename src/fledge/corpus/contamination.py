@@ -14,6 +14,8 @@ items of fewer than 13 words), unless they are so short that honest text would c
 
 from __future__ import annotations
 
+import json
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -113,6 +115,7 @@ class TestIndex:
         different = np.array([self._different(items[s : s + c]) for s, c in zip(start, counts, strict=True)])
         kept = np.repeat(different <= self.config.shared_items, counts) if len(keys) else np.empty(0, dtype=bool)
         self.common_ngrams = int((different > self.config.shared_items).sum()) if len(keys) else 0
+        self._every: tuple[Hashes, np.ndarray] = keys, items
         self._keys: Hashes = keys[kept]
         self._items = items[kept]
 
@@ -147,6 +150,14 @@ class TestIndex:
             if hit and (best is None or (hit.share, hit.lcs) > (best.share, best.lcs)):
                 best = hit
         return best or self._stands_whole(grams)
+
+    def sharing(self, hashes: Hashes) -> list[str]:
+        """Test items that have any n-gram in common with a text, common wording or not: Qwen2's strict measure of what
+        a score may owe to the corpus. ``hashes`` are those of the text's tokens."""
+        keys, items = self._every
+        grams = np.unique(ngrams(hashes, self.config.ngram))
+        found = items[np.isin(keys, grams)] if len(grams) and len(keys) else items[:0]
+        return [self.ids[number] for number in np.unique(found).tolist()]
 
     def _stands_whole(self, grams: dict[int, Hashes]) -> Hit | None:
         """The longest short item whose prompt stands in the text, token by token."""
@@ -191,6 +202,30 @@ class TestIndex:
             if contaminated and (best is None or share > best.share):
                 best = Hit(self.ids[item], length, share, threshold)
         return best
+
+
+def verdicts(corpus: Path, index: TestIndex, every: Iterable[str]) -> dict[str, Any]:
+    """What a corpus says of each test item (``every``: their ids): ``shared`` where some document that stayed has an
+    n-gram of it, ``short`` where it is too short to be looked for so, else ``clean``; how many documents share, and how
+    many left for it."""
+    from fledge.corpus.tables import rows
+
+    kept: Counter[str] = Counter()
+    for row in rows(corpus / "documents", ["meta"]):
+        if '"tests"' in row["meta"]:
+            kept.update(json.loads(row["meta"]).get("tests", ()))
+    left = Counter(
+        row["survivor"] for row in rows(corpus / "ledger", ["stage", "survivor"]) if row["stage"] == "contamination"
+    )
+    long_enough = set(index.ids)
+    items = {
+        name: {
+            "verdict": "shared" if kept[name] else "clean" if name in long_enough else "short",
+            "sharing": kept[name], "left": left[name],
+        }
+        for name in sorted(every)
+    }  # fmt: skip
+    return {"ngram": index.config.ngram, "counts": Counter(item["verdict"] for item in items.values()), "items": items}
 
 
 def lcs(a: Sequence[Any], b: Sequence[Any]) -> int:

@@ -11,7 +11,7 @@ import json
 import random
 import time
 from collections import Counter, defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +46,10 @@ class Config(BaseConfig):
     batch: int = Field(64, ge=1, description="replies generated side by side")
     questions: Path | None = Field(None, description="JSON file with the questions that are answered side by side")
     bootstrap: int = Field(1000, ge=0, description="resamples of the intervals")
+    corpus: Path | None = Field(
+        None, description="a corpus that was decontaminated against these tasks: scores of the items that share "
+        "nothing with it stand beside those of all"
+    )  # fmt: skip
     code: bool = Field(True, description="run code that the model writes, where the machine can confine it")
     seed: int = 0
 
@@ -63,6 +67,8 @@ def run(config: Config, out: Path, redo: bool = False) -> Path:
     inputs: dict[str, Any] = {"model": config.model, "tasks": config.task_files}
     if config.questions is not None:
         inputs["questions"] = config.questions
+    if config.corpus is not None:
+        inputs["corpus"] = config.corpus
     with produce(
         out, kind="evaluation", stage="evaluate", config=config, inputs=inputs, seed=config.seed, redo=redo
     ) as work:
@@ -74,6 +80,9 @@ def run(config: Config, out: Path, redo: bool = False) -> Path:
         tasks, guard = without_code(tasks, config.code, skipped)
         replies = _replies(config, tasks, skipped, work.folder)
         rows = score_rows(tasks, replies)
+        if config.corpus is not None:
+            verdicts = read_verdicts(config.corpus, tasks)
+            rows = [{**row, "seen": verdicts[row["id"]]} for row in rows]
         write_jsonl(work.folder / "results.jsonl", rows)
         scores = summarise(rows, skipped, config.bootstrap, config.seed) | {"prompt": config.prompt, "sandbox": guard}
         write_json(work.folder / "scores.json", scores)
@@ -124,6 +133,18 @@ def read_tasks(config: Config) -> list[Task]:
     if not tasks:
         raise DataError(f"no tasks in {', '.join(map(str, config.task_files))}")
     return tasks if config.limit is None else _draw(tasks, config.limit, config.seed)
+
+
+def read_verdicts(corpus: Path, tasks: Sequence[Task]) -> dict[str, str]:
+    """By task: clean, shared or short, as the corpus found (tests.json). Raises DataError for one it does not know."""
+    try:
+        items = json.loads((corpus / "tests.json").read_text(encoding="utf-8"))["items"]
+    except (OSError, ValueError, KeyError) as problem:
+        raise DataError(f"{corpus}: has no tests.json; make it with decontaminate=[TASKS] ({problem})") from None
+    unknown = [task.id for task in tasks if task.id not in items]
+    if unknown:
+        raise DataError(f"{corpus}: was not compared with {len(unknown)} of these tasks, as {unknown[0]!r}")
+    return {task.id: items[task.id]["verdict"] for task in tasks}
 
 
 def _draw(tasks: list[Task], limit: int, seed: int) -> list[Task]:
@@ -270,17 +291,18 @@ def score_rows(tasks: list[Task], replies: dict[str, Row]) -> list[Row]:
 
 
 def summarise(rows: list[Row], skipped: Skipped, resamples: int, seed: int) -> dict[str, Any]:
-    """`{"skills": {skill: {language: {mean, low, high, n, wording: {...}, level: {...}}}}, "skipped": [...], ...}`."""
+    """`{"skills": {skill: {language: {mean, low, high, n, wording: {...}, level: {...}}}}, "skipped": [...], ...}`;
+    ``seen``, as wording: clean, shared and short items apart, where a corpus is named."""
     groups: dict[tuple[str, str], list[Row]] = defaultdict(list)
     for row in rows:
         groups[row["skill"], row["language"]].append(row)
     skills: dict[str, dict[str, Any]] = defaultdict(dict)
     for (skill, language), members in sorted(groups.items()):
         entry: dict[str, Any] = interval([row["score"] for row in members], resamples, seed).plain()
-        for key in ("wording", "level"):
+        for key in ("wording", "level", "seen"):
             parts: dict[str, list[float]] = defaultdict(list)
             for row in members:
-                if row[key] is not None:
+                if row.get(key) is not None:
                     parts[str(row[key])].append(row["score"])
             if parts:
                 entry[key] = {name: interval(values, resamples, seed).plain() for name, values in sorted(parts.items())}

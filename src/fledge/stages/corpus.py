@@ -2,8 +2,8 @@
 
 Writes ``documents/*.parquet`` (id, text, language, source, offset, url, kind, meta as JSON), ``ledger/*.parquet`` (one
 row for every record that was read and is not a document), ``values/*.parquet`` (what was measured on every page, kept
-or not), ``funnel.json``, ``inputs.json`` (where the sources were),
-and with planted truth ``truth.json``.
+or not), ``funnel.json``, ``inputs.json`` (where the sources were), with
+test items ``tests.json`` (what may have been seen of each), and with planted truth ``truth.json``.
 """
 
 from __future__ import annotations
@@ -103,6 +103,7 @@ def _whole(name: str, files: list[Path]) -> Path | list[Path]:
 
 
 def _make(config: Config, inputs: Any, work: Work) -> None:
+    from fledge.corpus.contamination import read_tests, verdicts
     from fledge.corpus.finish import check, finish, funnel
     from fledge.corpus.task import chain_of
     from fledge.corpus.watch import Job
@@ -144,7 +145,10 @@ def _make(config: Config, inputs: Any, work: Work) -> None:
         "docs_per_second": round(judged / (time.monotonic() - started), 1),
     }  # fmt: skip
     if config.decontaminate:
-        work.metrics |= chain_of(chain).tests.facts()
+        index = chain_of(chain).tests
+        found = verdicts(work.folder, index, (item.id for item in read_tests(config.decontaminate)))
+        write_json(work.folder / "tests.json", found)
+        work.metrics |= {**index.facts(), "tests": dict(found["counts"])}
     if config.truth:
         from fledge.corpus.truth import truth_report
 
