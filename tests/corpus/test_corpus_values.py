@@ -134,3 +134,24 @@ def test_intervals_of_a_share() -> None:
     assert interval(45, 50) == pytest.approx((0.7864, 0.9565), abs=1e-4)
     assert np.diff(interval(500, 1000)) < 0.07
     assert json.dumps(interval(0, 5)).startswith("[0.0")
+
+
+def test_pages_on_which_our_code_fails_are_said(
+    pages: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """One bad rule costs each page that it fails on, and the command says so."""
+    broken = tmp_path / "sitecustomize.py"
+    broken.write_text(
+        "import fledge.corpus.rulebook as book\n"
+        "def fails(page):\n"
+        "    if 'gears' in page.normal:\n"
+        "        raise ZeroDivisionError('no page is like this one')\n"
+        "    return page.word_counts\n"
+        "book.RULES['words'] = book.Rule('words', 1, '', fails)\n"
+    )
+    monkeypatch.setenv("PYTHONPATH", f"{tmp_path}")
+    config = build(corpus.Config, {"inputs": [str(pages / "pages.jsonl")], "workers": 1})
+    made = corpus.run(config, tmp_path / "corpus")
+    found = [row for row in tables.rows(made / "ledger") if row["rule"] == "exception"]
+    assert len(found) == 1
+    assert "1 pages raised an exception" in capfd.readouterr().err

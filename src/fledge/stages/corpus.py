@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -133,6 +134,7 @@ def _make(config: Config, inputs: Any, work: Work) -> None:
         os.replace(place / "values.parquet", work.folder / "values" / f"part-{shard.index:05d}.parquet")
     report = funnel(work.folder / "ledger", counts.get("read", 0))
     write_json(work.folder / "funnel.json", report)
+    _tell_of_exceptions(report)
     write_json(work.folder / "inputs.json", {name: str(path.absolute()) for name, path in inputs.roots.items()})
     work.metrics |= {
         "read": counts.get("read", 0), "kept": totals.kept, "dropped": totals.dropped, "errors": totals.errors,
@@ -156,3 +158,15 @@ def _make(config: Config, inputs: Any, work: Work) -> None:
         write_json(work.folder / "truth.json", truth)
         work.metrics["truth"] = truth["summary"]
     shutil.rmtree(folder)
+
+
+def _tell_of_exceptions(report: dict[str, Any]) -> None:
+    """What our own code raised on pages is in the ledger, and may be many: it is said, with an example."""
+    for stage in report["stages"]:
+        for rule in stage["rules"]:
+            if rule["rule"] == "exception":
+                example = next(sample for samples in rule["samples"].values() for sample in samples)
+                print(
+                    f"corpus: {rule['dropped']:,} pages raised an exception and were left out, as {example['id']}: "
+                    f"{example['excerpt']}", file=sys.stderr, flush=True,
+                )  # fmt: skip
