@@ -2,8 +2,8 @@
 
     python benchmarks/corpus_rules.py [--rounds 3] [--quick]
 
-Gopher's quality and repetition rules, C4's (lines and pages, without terminal punctuation), FineWeb's: of every document
-all of them, whatever it fails. The documents are pieces of 3,400 characters of the interpreter's own reference
+Gopher's quality and repetition rules, C4's (lines and pages, without terminal punctuation), FineWeb's: of every
+document all of them, whatever it fails. The documents are pieces of 3,400 characters of the interpreter's own reference
 (`pydoc_data`), which every machine has. Language is left out: datatrove's model has to be downloaded.
 """
 

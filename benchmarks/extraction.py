@@ -33,10 +33,10 @@ from typing import Any
 import numpy as np
 
 from fledge.core.artefact import hardware, versions
-from fledge.corpus.extract import ExtractConfig, Extractor, tidy
-from fledge.corpus.inputs import ReadConfig, discover
+from fledge.corpus.extraction.extract import ExtractConfig, Extractor, tidy
 from fledge.corpus.pages import Found
-from fledge.corpus.read import read_part
+from fledge.corpus.reading.inputs import ReadConfig, discover
+from fledge.corpus.reading.read import read_part
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "results" / "extraction.json"
@@ -86,15 +86,15 @@ def extractors() -> dict[str, Extract | str]:
 def plain(page: Found) -> str:
     from resiliparse.extract.html2text import extract_plain_text
 
-    from fledge.corpus.charset import decode
+    from fledge.corpus.reading.charset import decode
 
     assert isinstance(page.content, bytes)
     return extract_plain_text(decode(page.content, page.charset, html=True)[0] or "", main_content=True)
 
 
 def careful(page: Found) -> str:
-    from fledge.corpus.charset import decode
-    from fledge.corpus.main_text import careful_text
+    from fledge.corpus.extraction.main_text import careful_text
+    from fledge.corpus.reading.charset import decode
 
     assert isinstance(page.content, bytes)
     return tidy(careful_text(decode(page.content, page.charset, html=True)[0] or "")[0])[0]

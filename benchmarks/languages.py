@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from fledge.core.artefact import hardware, versions
-from fledge.corpus.language import LanguageConfig, chinese_script, identify, is_cantonese, scores
+from fledge.corpus.judging.language import LanguageConfig, chinese_script, identify, is_cantonese, scores
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "results" / "languages.json"
@@ -94,7 +94,7 @@ def best(text: str) -> str:
 
 def model_languages(texts: dict[str, dict[str, list[str]]]) -> set[str]:
     """The languages that the lite model can answer with: all that it gives any score to, over a sentence of each."""
-    from fledge.corpus.language import _detector
+    from fledge.corpus.judging.language import _detector
 
     first = [kinds["sentences"][0] for kinds in texts.values()]
     names = {item["lang"] for text in first for item in _detector().detect(text, model="lite", k=500)}

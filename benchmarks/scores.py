@@ -22,8 +22,8 @@ from pathlib import Path
 from typing import Any
 
 from fledge.core.config import build
-from fledge.corpus.personal import find_personal
-from fledge.corpus.toxic import ToxicConfig, Toxicity
+from fledge.corpus.judging.personal import find_personal
+from fledge.corpus.judging.toxic import ToxicConfig, Toxicity
 
 BYTES = 3400
 
@@ -79,7 +79,7 @@ def clean(data: Path) -> Iterator[tuple[str, list[str]]]:
     yield "news articles", [gold[key]["articleBody"] for key in sorted(gold)]
     yield "C4 sample", [json.loads(row)["text"] for row in one(text / "c4_wiki_demo", "c4*").splitlines()]
     from fledge.corpus.pages import Found
-    from fledge.corpus.stdlib import read_stdlib, stdlib_files
+    from fledge.corpus.reading.stdlib import read_stdlib, stdlib_files
 
     items = [item for name, path in stdlib_files(3_000_000) for item in read_stdlib(name, path)]
     found = [item for item in items if isinstance(item, Found)]
@@ -105,8 +105,8 @@ def false_positives(data: Path, show: int) -> None:
 
 
 def speed(data: Path) -> None:
-    from fledge.corpus.ngram import NgramModel
-    from fledge.corpus.quality import Classifier
+    from fledge.corpus.scoring.ngram import NgramModel
+    from fledge.corpus.scoring.quality import Classifier
     from fledge.stages import classifier, ngram
 
     english = pieces(one(data / "text/gutenberg_moby_dick", "*.txt*"))[:300]

@@ -11,10 +11,10 @@ from pathlib import Path
 import numpy as np
 import work
 
-from fledge.corpus.duplicates import DuplicatesConfig
-from fledge.corpus.grouping import Grouping
+from fledge.corpus.copies.duplicates import DuplicatesConfig
+from fledge.corpus.copies.grouping import Grouping
+from fledge.corpus.copies.signatures import write_signatures
 from fledge.corpus.pages import Page
-from fledge.corpus.signatures import write_signatures
 
 SHARD = 10_000
 WORDS = 60  # a document: 420 characters

@@ -5,9 +5,9 @@ from __future__ import annotations
 import prose
 import work
 
-from fledge.corpus.line_rules import LinesConfig, without
-from fledge.corpus.measures import Measures
-from fledge.corpus.rules import RulesConfig, judge, measure
+from fledge.corpus.judging.line_rules import LinesConfig, without
+from fledge.corpus.judging.measures import Measures
+from fledge.corpus.judging.rules import RulesConfig, judge, measure
 
 TOGETHER = 38  # documents: about as many characters as the chain measures together
 

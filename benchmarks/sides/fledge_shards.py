@@ -24,7 +24,7 @@ def main() -> None:
     arguments = parser.parse_args()
     from fledge.core.artefact import read_manifest
     from fledge.core.config import build
-    from fledge.corpus.shards import TokenShards
+    from fledge.corpus.writing.shards import TokenShards
     from fledge.stages import shards
 
     values = {

@@ -9,11 +9,11 @@ import numpy as np
 import prose
 import work
 
-from fledge.corpus.duplicates import DuplicatesConfig
+from fledge.corpus.copies.duplicates import DuplicatesConfig
+from fledge.corpus.copies.shingle_loops import loops
+from fledge.corpus.copies.shingles import Shingles, batches, shingles
+from fledge.corpus.copies.signatures import MinHash, write_signatures
 from fledge.corpus.pages import Page
-from fledge.corpus.shingle_loops import loops
-from fledge.corpus.shingles import Shingles, batches, shingles
-from fledge.corpus.signatures import MinHash, write_signatures
 
 
 def main() -> None:

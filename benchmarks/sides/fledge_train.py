@@ -21,7 +21,7 @@ import work
 from fledge.core.config import build
 from fledge.core.machine import compute_dtype, product_rate, set_switches
 from fledge.core.records import Message, Task
-from fledge.corpus.shards import TokenShards
+from fledge.corpus.writing.shards import TokenShards
 from fledge.model.compiled import compile_model, compiled
 from fledge.model.hf import load_decoder
 from fledge.stages import dpo, grpo

@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 import work
 
-from fledge.corpus.shards import ShardWriter
+from fledge.corpus.writing.shards import ShardWriter
 
 DOCUMENT = 1000  # tokens
 AT_ONCE = 1000  # documents

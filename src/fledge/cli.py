@@ -205,7 +205,7 @@ def sources(
 
         fledge sources runs/fledgling/shards
     """
-    from fledge.corpus.groups import registry, table_of
+    from fledge.corpus.writing.groups import registry, table_of
 
     typer.echo("\n".join(table_of(registry(shards))))
 

@@ -6,7 +6,8 @@ import hashlib
 import sys
 from pathlib import Path
 
-from fledge.corpus import inputs, watch
+from fledge.corpus.reading import inputs
+from fledge.corpus.running import watch
 from fledge.stages import corpus
 
 WORKER = [sys.executable, str(Path(__file__).with_name("engine_worker.py"))]

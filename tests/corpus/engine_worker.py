@@ -15,11 +15,11 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from fledge.corpus import task, worker
 from fledge.corpus.chain import Chain
-from fledge.corpus.inputs import Part
 from fledge.corpus.pages import Drop, Found, Page
-from fledge.corpus.read import Item, ReadConfig
+from fledge.corpus.reading.inputs import Part
+from fledge.corpus.reading.read import Item, ReadConfig
+from fledge.corpus.running import task, worker
 
 _judge, _read_part = task.judge, task.read_part
 _pause = float(os.environ.get("FLEDGE_TEST_PAUSE", "0"))

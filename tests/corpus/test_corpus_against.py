@@ -15,7 +15,7 @@ from fledge.core.config import build
 from fledge.core.errors import ArtefactError, ConfigError
 from fledge.core.readers import write_jsonl
 from fledge.corpus import lineage, tables
-from fledge.corpus.repeats import RepeatsConfig, without_repeats
+from fledge.corpus.judging.repeats import RepeatsConfig, without_repeats
 from fledge.stages import corpus
 
 

@@ -14,9 +14,9 @@ from corpus_pages import ENGLISH, html
 
 from fledge.core.artefact import fingerprint, read_manifest
 from fledge.core.errors import ConfigError
-from fledge.corpus.inputs import ReadConfig, discover
 from fledge.corpus.pages import Found, Refused
-from fledge.corpus.read import read_part
+from fledge.corpus.reading.inputs import ReadConfig, discover
+from fledge.corpus.reading.read import read_part
 from fledge.stages import corpus
 
 

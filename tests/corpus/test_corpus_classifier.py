@@ -15,11 +15,11 @@ from fledge.commands.classifier import described, read_words
 from fledge.core.artefact import read_manifest
 from fledge.core.config import build
 from fledge.core.errors import ArtefactError, ConfigError, DataError
-from fledge.corpus.features import Features, FeaturesConfig, script
-from fledge.corpus.linear import FitConfig, Linear, counts, fit, softmax
-from fledge.corpus.quality import WEIGHTS, Classifier
-from fledge.corpus.quality_report import auc, best_temperature, calibration
-from fledge.corpus.words import hash_words, prepared, words_of
+from fledge.corpus.scoring.features import Features, FeaturesConfig, script
+from fledge.corpus.scoring.linear import FitConfig, Linear, counts, fit, softmax
+from fledge.corpus.scoring.quality import WEIGHTS, Classifier
+from fledge.corpus.scoring.quality_report import auc, best_temperature, calibration
+from fledge.corpus.scoring.words import hash_words, prepared, words_of
 from fledge.stages import classifier as stage
 
 SHOP = ("buy cheap", "watches now", "|", "free shipping", "|", "click here", "add to cart", "best price", "50% off")

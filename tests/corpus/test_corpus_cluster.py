@@ -47,7 +47,7 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def quiet(inputs: Path) -> Path:
     out = inputs.with_name("quiet")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("fledge.corpus.inputs.SHARD_BYTES", 1)
+        patch.setattr("fledge.corpus.reading.inputs.SHARD_BYTES", 1)
         corpus.run(corpus.Config.model_validate(config_of(inputs, workers=2)), out)
     return out
 
@@ -76,7 +76,7 @@ def busy_below(process: psutil.Process) -> list[psutil.Process]:
     found = []
     for child in process.children(recursive=True):
         try:
-            if "fledge.corpus.worker" in child.cmdline():
+            if "fledge.corpus.running.worker" in child.cmdline():
                 found.append(child)
         except psutil.NoSuchProcess:
             pass

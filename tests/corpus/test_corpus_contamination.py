@@ -13,7 +13,7 @@ from fledge.core.config import build
 from fledge.core.errors import DataError
 from fledge.core.readers import write_jsonl
 from fledge.core.records import Task
-from fledge.corpus.contamination import ContaminationConfig, TestIndex, TestItem, lcs, read_tests
+from fledge.corpus.judging.contamination import ContaminationConfig, TestIndex, TestItem, lcs, read_tests
 from fledge.evaluate.stage import read_verdicts, summarise
 from fledge.stages import corpus
 

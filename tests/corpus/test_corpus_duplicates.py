@@ -14,13 +14,13 @@ from corpus_pages import CHINESE, ENGLISH
 
 from fledge.core.config import build
 from fledge.core.errors import ArtefactError, ConfigError
-from fledge.corpus.duplicates import DuplicatesConfig, exact_key, source_of
-from fledge.corpus.grouping import Grouping
+from fledge.corpus.copies.duplicates import DuplicatesConfig, exact_key, source_of
+from fledge.corpus.copies.grouping import Grouping
+from fledge.corpus.copies.shingle_loops import loops
+from fledge.corpus.copies.shingles import Shingles, Unit, batches, classes, hash_tokens, shingles, token_hashes
+from fledge.corpus.copies.signatures import MinHash, similarity, write_signatures
 from fledge.corpus.pages import Page
-from fledge.corpus.shingle_loops import loops
-from fledge.corpus.shingles import Shingles, Unit, batches, classes, hash_tokens, shingles, token_hashes
-from fledge.corpus.signatures import MinHash, similarity, write_signatures
-from fledge.corpus.tokens import jaccard, ladder, mix, ngrams, normalise, tokens
+from fledge.corpus.text.tokens import jaccard, ladder, mix, ngrams, normalise, tokens
 
 Found = dict[str, tuple[str, float, bool]]
 Solve = Callable[..., Found]
@@ -131,7 +131,7 @@ def test_loops_and_numpy_make_the_same_integers(unit: Unit) -> None:
 def test_similarity_is_the_same_without_a_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
     a, b = one(ENGLISH), one(ENGLISH + " " + ENGLISH[:200].replace("river", "stream"))
     found = similarity(a, b, len(a), len(b))
-    monkeypatch.setattr("fledge.corpus.signatures.loops", lambda: None)
+    monkeypatch.setattr("fledge.corpus.copies.signatures.loops", lambda: None)
     assert similarity(a, b, len(a), len(b)) == found == pytest.approx(jaccard(a, b))
 
 

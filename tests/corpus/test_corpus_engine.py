@@ -21,10 +21,11 @@ from engine_run import WORKER, digest_of
 from fledge.core.artefact import read_manifest
 from fledge.core.errors import ArtefactError, DataError
 from fledge.core.readers import write_jsonl
-from fledge.corpus import tables, task, watch
+from fledge.corpus import tables
 from fledge.corpus.chain import ChainConfig
-from fledge.corpus.inputs import Shard, discover
-from fledge.corpus.results import chunks
+from fledge.corpus.reading.inputs import Shard, discover
+from fledge.corpus.running import task, watch
+from fledge.corpus.running.results import chunks
 from fledge.stages import corpus
 
 RUN = str(Path(__file__).with_name("engine_run.py"))
@@ -80,7 +81,7 @@ def wait_for_chunk(out: Path, seconds: float = 30) -> None:
 def test_the_bytes_depend_on_neither_workers_nor_order_nor_chunks(
     inputs: Path, quiet_by_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("fledge.corpus.inputs.SHARD_BYTES", 1)
+    monkeypatch.setattr("fledge.corpus.reading.inputs.SHARD_BYTES", 1)
     corpus.run(config_of(inputs, workers=1), tmp_path / "one")
     assert digest_of(tmp_path / "one") == digest_of(quiet_by_file)
     shards = discover([str(inputs)], 1).shards
@@ -110,7 +111,7 @@ def quiet_by_file(inputs: Path) -> Path:
     """The same with a shard for each file."""
     out = inputs.with_name("quiet-by-file")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("fledge.corpus.inputs.SHARD_BYTES", 1)
+        patch.setattr("fledge.corpus.reading.inputs.SHARD_BYTES", 1)
         corpus.run(config_of(inputs, workers=2), out)
     return out
 
@@ -210,7 +211,7 @@ def harmful(tmp_path: Path) -> Path:
 @pytest.fixture
 def hurt(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(watch, "COMMAND", WORKER)
-    monkeypatch.setattr("fledge.corpus.inputs.SHARD_BYTES", 1)
+    monkeypatch.setattr("fledge.corpus.reading.inputs.SHARD_BYTES", 1)
     monkeypatch.setenv("FLEDGE_TEST_MARK", str(tmp_path / "mark"))
 
 
@@ -331,7 +332,7 @@ def test_a_full_disk_stops_the_run_and_nothing_is_lost(
     """A limit on the size of files does what a full disk does: the write fails, with part of it written."""
     script = "import resource, signal; signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
     script += "resource.setrlimit(resource.RLIMIT_FSIZE, (8192, resource.RLIM_INFINITY))\n"
-    script += "from fledge.corpus.worker import main; main()"
+    script += "from fledge.corpus.running.worker import main; main()"
     with monkeypatch.context() as patch:
         patch.setattr(watch, "COMMAND", [sys.executable, "-c", script])
         with pytest.raises(ArtefactError, match=r"File too large\. Make room and give the same command again"):

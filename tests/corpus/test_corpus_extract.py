@@ -16,9 +16,9 @@ from corpus_pages import CHINESE, ENGLISH, html, record, write_warc
 
 from fledge.core.artefact import read_manifest
 from fledge.core.errors import ConfigError
-from fledge.corpus.careful import Child, ExtractionError
-from fledge.corpus.extract import ExtractConfig, Extractor, extract
-from fledge.corpus.main_text import main_text
+from fledge.corpus.extraction.careful import Child, ExtractionError
+from fledge.corpus.extraction.extract import ExtractConfig, Extractor, extract
+from fledge.corpus.extraction.main_text import main_text
 from fledge.corpus.pages import Found
 from fledge.corpus.tables import rows
 from fledge.stages import corpus
@@ -72,7 +72,8 @@ def test_a_child_that_dies_is_told_and_replaced(child: Child) -> None:
 
 def test_a_child_does_not_outlive_its_parent() -> None:
     code = (
-        "from fledge.corpus.careful import Child; import os; c = Child('resiliparse'); c.extract('<p>a', 30.0);"
+        "from fledge.corpus.extraction.careful import Child; import os\n"
+        "c = Child('resiliparse'); c.extract('<p>a', 30.0)\n"
         "print(c.process.pid, flush=True); os.kill(os.getpid(), 9)"
     )
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}

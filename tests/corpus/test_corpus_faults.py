@@ -18,10 +18,10 @@ import zstandard
 from corpus_pages import CHINESE, ENGLISH, html, variant
 
 from fledge.core.artefact import read_manifest
-from fledge.corpus.inputs import ReadConfig, discover
-from fledge.corpus.lines import read_lines
 from fledge.corpus.pages import Found, Refused
-from fledge.corpus.read import read_part, split_text
+from fledge.corpus.reading.inputs import ReadConfig, discover
+from fledge.corpus.reading.lines import read_lines
+from fledge.corpus.reading.read import read_part, split_text
 from fledge.corpus.tables import rows
 from fledge.stages import corpus
 

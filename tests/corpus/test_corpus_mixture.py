@@ -7,8 +7,8 @@ import pytest
 
 from fledge.core.config import build
 from fledge.core.errors import ConfigError
-from fledge.corpus.groups import Group
-from fledge.corpus.mixture import Mixture, Plan, allot
+from fledge.corpus.writing.groups import Group
+from fledge.corpus.writing.mixture import Mixture, Plan, allot
 
 WEB = Group("web", "en", "html", "CC0-1.0", 600, 6_000_000)
 WEB_ZH = Group("web", "zh", "html", "CC0-1.0", 200, 2_000_000)

@@ -10,15 +10,15 @@ import pytest
 from corpus_pages import CHINESE, ENGLISH, html, record, write_warc
 
 from fledge.core.errors import ConfigError
-from fledge.corpus.extract import Extractor, extract
-from fledge.corpus.inputs import ReadConfig, discover
-from fledge.corpus.language import LanguageConfig, chinese_facts, chinese_script, identify
-from fledge.corpus.licences import allowed, is_licence_file, licence_of
-from fledge.corpus.normalise import NormaliseConfig, normalise, repair
+from fledge.corpus.extraction.extract import Extractor, extract
+from fledge.corpus.extraction.normalise import NormaliseConfig, normalise, repair
+from fledge.corpus.extraction.urls import BlockList, UrlsConfig
+from fledge.corpus.judging.language import LanguageConfig, chinese_facts, chinese_script, identify
 from fledge.corpus.pages import Found, Refused
-from fledge.corpus.read import read_part
+from fledge.corpus.reading.inputs import ReadConfig, discover
+from fledge.corpus.reading.licences import allowed, is_licence_file, licence_of
+from fledge.corpus.reading.read import read_part
 from fledge.corpus.tables import rows
-from fledge.corpus.urls import BlockList, UrlsConfig
 from fledge.stages import corpus
 
 

@@ -11,7 +11,7 @@ from corpus_pages import CHINESE, ENGLISH
 
 from fledge.core.config import build
 from fledge.core.errors import ConfigError
-from fledge.corpus.personal import PersonalConfig, find_personal, mask, public, treat, valid_card
+from fledge.corpus.judging.personal import PersonalConfig, find_personal, mask, public, treat, valid_card
 
 PLANTED = {
     "email": [

@@ -14,11 +14,11 @@ import zstandard
 from corpus_pages import CHINESE, ENGLISH, html, raw_record, record, write_warc
 
 from fledge.core.errors import ConfigError
-from fledge.corpus.charset import decode
-from fledge.corpus.extract import extract
-from fledge.corpus.inputs import ReadConfig, discover
+from fledge.corpus.extraction.extract import extract
 from fledge.corpus.pages import Found, Refused
-from fledge.corpus.read import read_part, split_text
+from fledge.corpus.reading.charset import decode
+from fledge.corpus.reading.inputs import ReadConfig, discover
+from fledge.corpus.reading.read import read_part, split_text
 
 
 def read(*inputs: Path | str, **config: object) -> tuple[list[Found], list[Refused]]:

@@ -16,17 +16,17 @@ from corpus_pages import CHINESE, ENGLISH
 from fledge.core.config import build
 from fledge.core.errors import ConfigError
 from fledge.corpus.chain import Chain, ChainConfig
-from fledge.corpus.damage import damage
-from fledge.corpus.language import LanguageConfig, identify, scores
-from fledge.corpus.line_rules import LinesConfig, without
-from fledge.corpus.measures import Measures
+from fledge.corpus.judging.damage import damage
+from fledge.corpus.judging.language import LanguageConfig, identify, scores
+from fledge.corpus.judging.line_rules import LinesConfig, without
+from fledge.corpus.judging.measures import Measures
+from fledge.corpus.judging.personal import find_personal, luhn, mask, valid_identity
+from fledge.corpus.judging.rule_sets import SETS, Limits
+from fledge.corpus.judging.rulebook import RULES
+from fledge.corpus.judging.rules import Broken, RulesConfig, judge, measure
+from fledge.corpus.judging.toxic import ToxicConfig, toxicity
 from fledge.corpus.pages import Drop, Found, Page
-from fledge.corpus.personal import find_personal, luhn, mask, valid_identity
-from fledge.corpus.rule_sets import SETS, Limits
-from fledge.corpus.rulebook import RULES
-from fledge.corpus.rules import Broken, RulesConfig, judge, measure
-from fledge.corpus.tokens import hash_tokens, tokens
-from fledge.corpus.toxic import ToxicConfig, toxicity
+from fledge.corpus.text.tokens import hash_tokens, tokens
 
 
 def value(rule: str, text: str, language: str = "en") -> float:

@@ -18,9 +18,9 @@ from test_corpus_classifier import prose, shop, write_sets
 
 from fledge.core.config import build
 from fledge.core.errors import ArtefactError, ConfigError
-from fledge.corpus.checkpoint import Checkpoint
-from fledge.corpus.scores import Scores, ScoresConfig
-from fledge.corpus.toxic import ToxicConfig, Toxicity
+from fledge.corpus.judging.toxic import ToxicConfig, Toxicity
+from fledge.corpus.scoring.checkpoint import Checkpoint
+from fledge.corpus.scoring.scores import Scores, ScoresConfig
 from fledge.model.hf import save_decoder
 from fledge.stages import ngram
 

@@ -16,7 +16,7 @@ from fledge.core.artefact import read_manifest
 from fledge.core.errors import ArtefactError, DataError
 from fledge.core.readers import write_jsonl
 from fledge.corpus import lineage, tables
-from fledge.corpus.shards import TokenShards, is_held_out
+from fledge.corpus.writing.shards import TokenShards, is_held_out
 from fledge.stages import corpus, shards
 
 SITE = "http://site.example"
@@ -128,7 +128,7 @@ def test_funnel_adds_up(made: Path) -> None:
 
 
 def test_same_bytes_with_two_workers(inputs: Path, made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("fledge.corpus.inputs.SHARD_BYTES", 1)  # a shard for each file
+    monkeypatch.setattr("fledge.corpus.reading.inputs.SHARD_BYTES", 1)  # a shard for each file
     corpus.run(config_of(inputs, workers=2), tmp_path / "two")
     corpus.run(config_of(inputs), tmp_path / "one")
     assert digests(tmp_path / "two") == digests(tmp_path / "one")

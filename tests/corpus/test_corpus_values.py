@@ -142,7 +142,7 @@ def test_pages_on_which_our_code_fails_are_said(
     """One bad rule costs each page that it fails on, and the command says so."""
     broken = tmp_path / "sitecustomize.py"
     broken.write_text(
-        "import fledge.corpus.rulebook as book\n"
+        "import fledge.corpus.judging.rulebook as book\n"
         "def fails(page):\n"
         "    if 'gears' in page.normal:\n"
         "        raise ZeroDivisionError('no page is like this one')\n"

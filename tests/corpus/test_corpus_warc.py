@@ -10,9 +10,9 @@ import pytest
 import zstandard
 from corpus_pages import CHINESE, ENGLISH, html, raw_record, record, write_warc
 
-from fledge.corpus.inputs import ReadConfig, discover
 from fledge.corpus.pages import Found, Refused
-from fledge.corpus.read import read_part
+from fledge.corpus.reading.inputs import ReadConfig, discover
+from fledge.corpus.reading.read import read_part
 
 
 def read(path: Path, **config: object) -> tuple[list[Found], list[Refused]]:

@@ -13,7 +13,7 @@ from stages_small import Small
 
 from fledge.core.errors import ArtefactError, ConfigError
 from fledge.corpus.lineage import find
-from fledge.corpus.shards import TokenShards
+from fledge.corpus.writing.shards import TokenShards
 from fledge.model.hf import load_decoder
 from fledge.stages import lineage
 from fledge.stages.pretrain import Documents

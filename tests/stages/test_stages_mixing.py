@@ -14,8 +14,8 @@ from test_stages_resume import finish, kill_after, weights
 
 from fledge.core.config import build
 from fledge.core.errors import ConfigError
-from fledge.corpus.mixture import Mixture, Plan
-from fledge.corpus.shards import ShardWriter, TokenShards
+from fledge.corpus.writing.mixture import Mixture, Plan
+from fledge.corpus.writing.shards import ShardWriter, TokenShards
 from fledge.stages.lineage import describe
 from fledge.stages.mixing import MixedOrder
 from fledge.stages.pretrain import Documents
@@ -161,7 +161,7 @@ def test_the_order_within_a_group_is_its_own(shards: TokenShards, tmp_path: Path
 
 def test_shards_of_an_older_make(shards: TokenShards, tmp_path: Path) -> None:
     """Without kind and repeat: one kind, each document once."""
-    from fledge.corpus import shards as module
+    from fledge.corpus.writing import shards as module
 
     fields = [field for field in module.SCHEMA if field.name not in ("kind", "repeat", "licence")]
     batch = shards._batches[0].select([field.name for field in fields])

@@ -19,9 +19,9 @@ from fledge.core.config import build
 from fledge.core.errors import DataError
 from fledge.core.readers import write_jsonl
 from fledge.core.records import Document
-from fledge.corpus import shards as format_module
 from fledge.corpus import tables
-from fledge.corpus.shards import SCHEMA, ShardWriter, TokenShards
+from fledge.corpus.writing import shards as format_module
+from fledge.corpus.writing.shards import SCHEMA, ShardWriter, TokenShards
 from fledge.stages import shards
 from fledge.tokenizer import corpus as corpus_module
 from fledge.tokenizer import tokenizer as tokenizer_module

@@ -18,8 +18,8 @@ from fledge.core.config import build
 from fledge.core.errors import ConfigError, DataError
 from fledge.core.readers import write_jsonl
 from fledge.core.records import Document
-from fledge.corpus.groups import registry, table_of
-from fledge.corpus.shards import TokenShards
+from fledge.corpus.writing.groups import registry, table_of
+from fledge.corpus.writing.shards import TokenShards
 from fledge.stages import shards
 from fledge.tokenizer.tokenizer import Tokenizer
 

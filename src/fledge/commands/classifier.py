@@ -65,7 +65,7 @@ def read_words(words: Sequence[str]) -> Config:
 
 
 def _may_be_paths(value: str) -> bool:
-    from fledge.corpus.inputs import discover
+    from fledge.corpus.reading.inputs import discover
 
     try:
         discover([value], 1)

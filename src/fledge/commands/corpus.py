@@ -97,7 +97,7 @@ def report(words: Sequence[str], out: Path | None, sample: int) -> None:
 def _judged(words: Sequence[str], sample: int) -> Iterator[tuple[Path, list[str]]]:
     """The corpus that is named, and what is to be set; or one made of about ``sample`` records of the inputs, the first
     of each shard."""
-    from fledge.corpus.inputs import discover
+    from fledge.corpus.reading.inputs import discover
 
     overrides = [word for word in words if _ASSIGNMENT.match(word) and not Path(word).exists()]
     folders = [path for word in words if (path := Path(word).expanduser()).is_dir() and _is_configuration(path)]

@@ -297,7 +297,7 @@ def _transient(relative: Path) -> bool:
 
 
 def _unread(relative: Path) -> bool:
-    """Files of a folder of data that no stage reads (`fledge.corpus.inputs`)."""
+    """Files of a folder of data that no stage reads (`fledge.corpus.reading.inputs`)."""
     return any(part.startswith(".") for part in relative.parts) or "__pycache__" in relative.parts[:-1]
 
 

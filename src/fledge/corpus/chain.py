@@ -11,23 +11,24 @@ from pydantic import Field, ValidationInfo, field_validator
 
 from fledge.core.config import Config
 from fledge.core.errors import ConfigError, DataError
-from fledge.corpus import contamination, damage, language, line_rules, personal, rules, toxic, urls
-from fledge.corpus.contamination import ContaminationConfig
-from fledge.corpus.damage import DamageConfig
-from fledge.corpus.duplicates import DuplicatesConfig
-from fledge.corpus.extract import ExtractConfig, Extractor
-from fledge.corpus.inputs import ReadConfig
-from fledge.corpus.language import LanguageConfig
-from fledge.corpus.line_rules import LinesConfig
-from fledge.corpus.measures import Measures
-from fledge.corpus.normalise import NormaliseConfig
+from fledge.corpus.copies.duplicates import DuplicatesConfig
+from fledge.corpus.extraction import urls
+from fledge.corpus.extraction.extract import ExtractConfig, Extractor
+from fledge.corpus.extraction.normalise import NormaliseConfig
+from fledge.corpus.extraction.urls import BlockList, UrlsConfig
+from fledge.corpus.judging import contamination, damage, language, line_rules, personal, rules, toxic
+from fledge.corpus.judging.contamination import ContaminationConfig
+from fledge.corpus.judging.damage import DamageConfig
+from fledge.corpus.judging.language import LanguageConfig
+from fledge.corpus.judging.line_rules import LinesConfig
+from fledge.corpus.judging.measures import Measures
+from fledge.corpus.judging.personal import PersonalConfig
+from fledge.corpus.judging.repeats import clean_page
+from fledge.corpus.judging.rules import RulesConfig
+from fledge.corpus.judging.toxic import ToxicConfig
 from fledge.corpus.pages import Drop, Found, Page, Refused, drop_page, drop_refused
-from fledge.corpus.personal import PersonalConfig
-from fledge.corpus.repeats import clean_page
-from fledge.corpus.rules import RulesConfig
-from fledge.corpus.scores import Scores, ScoresConfig
-from fledge.corpus.toxic import ToxicConfig
-from fledge.corpus.urls import BlockList, UrlsConfig
+from fledge.corpus.reading.inputs import ReadConfig
+from fledge.corpus.scoring.scores import Scores, ScoresConfig
 
 # In this order; duplicates are found over the whole corpus, after all shards went through the others.
 STAGES = (

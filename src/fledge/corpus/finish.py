@@ -14,13 +14,13 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from fledge.core.errors import ArtefactError
-from fledge.corpus import duplicates
 from fledge.corpus.chain import STAGES, ChainConfig
-from fledge.corpus.grouping import Grouping, Groups, Leaving
+from fledge.corpus.copies import duplicates
+from fledge.corpus.copies.grouping import Grouping, Groups, Leaving
+from fledge.corpus.copies.signatures import FOLDER, keep_signatures
 from fledge.corpus.pages import Drop, excerpt_of
-from fledge.corpus.signatures import FOLDER, keep_signatures
 from fledge.corpus.tables import ledger_table, rows, write_table
-from fledge.corpus.tokens import han_count
+from fledge.corpus.text.tokens import han_count
 
 _SAMPLES = 3  # of dropped pages, by rule and language, in the funnel
 

@@ -16,8 +16,8 @@ import numpy as np
 
 from fledge.core.errors import ArtefactError
 from fledge.corpus.chain import ChainConfig
-from fledge.corpus.personal import KINDS, PersonalConfig
-from fledge.corpus.rule_sets import Limits
+from fledge.corpus.judging.personal import KINDS, PersonalConfig
+from fledge.corpus.judging.rule_sets import Limits
 from fledge.corpus.tables import parts
 from fledge.corpus.values import read_values
 

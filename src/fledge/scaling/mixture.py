@@ -27,7 +27,7 @@ from fledge.core.bench import Bench
 from fledge.core.config import build
 from fledge.core.errors import ConfigError
 from fledge.core.progress import duration
-from fledge.corpus.mixture import Mixture
+from fledge.corpus.writing.mixture import Mixture
 from fledge.scaling import regmix
 from fledge.scaling.proxies import Axis, Proxy, Target, natural_shares, train_proxy
 from fledge.stages import pretrain
@@ -275,7 +275,7 @@ def _fragment(
 
 
 def _tell(result: dict[str, Any], out: Path) -> None:
-    from fledge.corpus.groups import printable
+    from fledge.corpus.writing.groups import printable
 
     low, high = result["spearman_interval"]
     print(

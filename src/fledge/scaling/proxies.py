@@ -15,8 +15,8 @@ from fledge.core.artefact import Work
 from fledge.core.config import Config
 from fledge.core.errors import ConfigError
 from fledge.core.machine import machine
-from fledge.corpus.groups import Group, group_documents
-from fledge.corpus.shards import Split, TokenShards
+from fledge.corpus.writing.groups import Group, group_documents
+from fledge.corpus.writing.shards import Split, TokenShards
 from fledge.model.compiled import compile_model
 from fledge.stages import pretrain
 from fledge.stages.mixing import MixedOrder

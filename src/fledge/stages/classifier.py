@@ -20,13 +20,13 @@ from fledge.core.artefact import produce, write_json
 from fledge.core.bench import Bench
 from fledge.core.errors import ConfigError, DataError
 from fledge.core.progress import progress
-from fledge.corpus.features import Features, FeaturesConfig, script
-from fledge.corpus.linear import FitConfig, fit
-from fledge.corpus.read import ReadConfig
-from fledge.corpus.texts import content_hash, files_of, read_texts
+from fledge.corpus.reading.read import ReadConfig
+from fledge.corpus.reading.texts import content_hash, files_of, read_texts
+from fledge.corpus.scoring.features import Features, FeaturesConfig, script
+from fledge.corpus.scoring.linear import FitConfig, fit
 
 if TYPE_CHECKING:
-    from fledge.corpus.quality import Classifier
+    from fledge.corpus.scoring.quality import Classifier
 
 REPORT = "report.json"
 LEAST = 30  # texts of a label: fewer make no classifier, and no held-out set that says anything
@@ -165,8 +165,8 @@ def _split(config: Config, samples: dict[str, Sample]) -> _Texts:
 
 
 def _make(config: Config, samples: dict[str, Sample], folder: Path) -> dict[str, Any]:
-    from fledge.corpus.quality import Classifier
-    from fledge.corpus.quality_report import best_temperature
+    from fledge.corpus.scoring.quality import Classifier
+    from fledge.corpus.scoring.quality_report import best_temperature
 
     names, data = tuple(samples), _split(config, samples)
     features = Features(config.features)
@@ -193,7 +193,7 @@ def _make(config: Config, samples: dict[str, Sample], folder: Path) -> dict[str,
 
 
 def _report(classifier: Classifier, data: _Texts) -> dict[str, Any]:
-    from fledge.corpus.quality_report import measure, telling
+    from fledge.corpus.scoring.quality_report import measure, telling
 
     names = classifier.labels
     scores, scripts = classifier.scores(data.texts, data.scripts), np.array(data.scripts)

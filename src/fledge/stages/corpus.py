@@ -21,7 +21,7 @@ from fledge.core.artefact import Work, produce, write_json
 from fledge.core.bench import Bench
 from fledge.core.progress import progress
 from fledge.corpus.chain import ChainConfig
-from fledge.corpus.engine import EngineConfig, Step, run_shards, size_of
+from fledge.corpus.running.engine import EngineConfig, Step, run_shards, size_of
 
 # What a page and a byte of text cost on one core, and how large pages are: for the forecast before anything is read.
 _SECONDS_PER_PAGE = 5.5e-3
@@ -40,8 +40,8 @@ class Config(ChainConfig, EngineConfig):
 
 def run(config: Config, out: Path, redo: bool = False) -> Path:
     """Make the corpus at ``out``; a finished one that matches is left as it is."""
-    from fledge.corpus.inputs import discover
-    from fledge.corpus.task import no_room
+    from fledge.corpus.reading.inputs import discover
+    from fledge.corpus.running.task import no_room
 
     inputs = discover(list(config.inputs), config.read.stdlib_characters)
     # By number and not by name: a run may be moved, and its inputs are matched by their content.
@@ -70,7 +70,7 @@ def run(config: Config, out: Path, redo: bool = False) -> Path:
 def estimate(config: Config, bench: Bench) -> dict[str, Any]:
     """Seconds and size: from the inputs where they are there, else from what is planned to make them."""
     from fledge.core.errors import ConfigError
-    from fledge.corpus.inputs import discover
+    from fledge.corpus.reading.inputs import discover
 
     size, documents = 0.0, 0.0
     for name in config.inputs:
@@ -104,10 +104,10 @@ def _whole(name: str, files: list[Path]) -> Path | list[Path]:
 
 
 def _make(config: Config, inputs: Any, work: Work) -> None:
-    from fledge.corpus.contamination import read_tests, verdicts
     from fledge.corpus.finish import check, finish, funnel
-    from fledge.corpus.task import chain_of
-    from fledge.corpus.watch import Job
+    from fledge.corpus.judging.contamination import read_tests, verdicts
+    from fledge.corpus.running.task import chain_of
+    from fledge.corpus.running.watch import Job
 
     chain = ChainConfig.model_validate(config.model_dump(include=set(ChainConfig.model_fields)))
     folder = work.folder / ".shards"

@@ -16,7 +16,7 @@ from fledge.core.artefact import fingerprint, read_manifest
 from fledge.core.config import build
 from fledge.core.errors import ArtefactError, ConfigError
 from fledge.corpus import lineage as corpus_lineage
-from fledge.corpus.shards import TokenShards
+from fledge.corpus.writing.shards import TokenShards
 from fledge.stages import dpo, pretrain, sft
 from fledge.stages.dialogues import Account, make_replay, read_conversations, read_preferences
 from fledge.tokenizer.tokenizer import Tokenizer

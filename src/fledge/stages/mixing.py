@@ -1,6 +1,6 @@
 """The order in which pretraining reads pieces of documents, where a mixture says how much of what.
 
-Every group of documents (`fledge.corpus.mixture`) has a seeded order of its own, a fresh permutation an epoch. They
+Every group of documents (corpus/writing/mixture.py) has a seeded order of its own, a fresh permutation an epoch. They
 are merged by fair queueing: the next piece comes from the group whose piece is due first, that is, whose tokens up to
 the middle of that piece are the least part of what the group is to have. So every stretch of the run has the mixture,
 not only its end, and the order is a function of shards, mixture, length of the run and seed alone. How much of a group
@@ -17,9 +17,9 @@ import numpy as np
 import xxhash
 
 from fledge.core.errors import DataError
-from fledge.corpus.groups import AXES, group_documents, printable
-from fledge.corpus.mixture import Mixture, Plan, allot
-from fledge.corpus.shards import TokenShards
+from fledge.corpus.writing.groups import AXES, group_documents, printable
+from fledge.corpus.writing.mixture import Mixture, Plan, allot
+from fledge.corpus.writing.shards import TokenShards
 from fledge.stages.training import EpochOrder
 
 

@@ -21,10 +21,10 @@ from fledge.core.artefact import fingerprint, produce
 from fledge.core.bench import Bench
 from fledge.core.errors import ConfigError, DataError
 from fledge.core.progress import progress
-from fledge.corpus.ngram import TOKENIZER, NgramModel
-from fledge.corpus.read import ReadConfig
-from fledge.corpus.texts import content_hash, files_of, read_texts
-from fledge.corpus.units import Units, UnitsConfig
+from fledge.corpus.reading.read import ReadConfig
+from fledge.corpus.reading.texts import content_hash, files_of, read_texts
+from fledge.corpus.scoring.ngram import TOKENIZER, NgramModel
+from fledge.corpus.scoring.units import Units, UnitsConfig
 
 _SECONDS_PER_BYTE = 1e-6  # of text, read, sorted four times
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja")
@@ -83,7 +83,7 @@ def _copy_tokenizer(folder: Path, place: Path) -> None:
 
 
 def _make(config: Config, folder: Path) -> dict[str, Any]:
-    from fledge.corpus.ngram_count import count_model
+    from fledge.corpus.scoring.ngram_count import count_model
 
     units = Units(
         config.units, config.tokenizer, "" if config.tokenizer is None else fingerprint(config.tokenizer)

@@ -22,8 +22,8 @@ from fledge.core.artefact import Work, is_finished, read_manifest
 from fledge.core.bench import Bench
 from fledge.core.config import build, read_yaml
 from fledge.core.errors import ConfigError
-from fledge.corpus.mixture import Mixture
-from fledge.corpus.shards import TokenShards
+from fledge.corpus.writing.mixture import Mixture
+from fledge.corpus.writing.shards import TokenShards
 from fledge.model import induction, sizes
 from fledge.model.config import DecoderConfig
 from fledge.model.decoder import Decoder

@@ -1,7 +1,7 @@
 """Stage ``shards``: documents -> token shards, with a held-out split for bits per byte.
 
 Reads a corpus (``documents/*.parquet``), encodes with a tokenizer folder, writes ``train/*.arrow`` and
-``held_out/*.arrow`` (`fledge.corpus.shards`). Documents that encode to nothing are counted, not written.
+``held_out/*.arrow`` (`fledge.corpus.writing.shards`). Documents that encode to nothing are counted, not written.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from fledge.core.readers import OnError, read_records, read_rows, write_jsonl
 from fledge.core.records import Document
 
 if TYPE_CHECKING:
-    from fledge.corpus.shards import ShardWriter
+    from fledge.corpus.writing.shards import ShardWriter
     from fledge.tokenizer.corpus import CorpusEncoder
 
 _WHERE_FROM = ("id", "source", "offset", "url", "language")
@@ -107,7 +107,7 @@ def estimate(config: Config, bench: Bench) -> dict[str, Any]:
 
 def _make(config: Config, work: Work) -> None:
     from fledge.corpus import tables
-    from fledge.corpus.shards import SPLITS
+    from fledge.corpus.writing.shards import SPLITS
     from fledge.tokenizer.corpus import CorpusEncoder, Disagreement
     from fledge.tokenizer.tokenizer import Tokenizer
 
@@ -138,7 +138,7 @@ def _write_instructions(config: Config, work: Work) -> Path:
     """Into the artefact, so that one can look at what is trained on. After a kill it is written again, as it was."""
     from collections import Counter
 
-    from fledge.corpus.instructions import instruction_documents
+    from fledge.corpus.writing.instructions import instruction_documents
 
     counts: Counter[str] = Counter()
     place = work.folder / "instructions.jsonl"
@@ -152,7 +152,7 @@ def _write_instructions(config: Config, work: Work) -> Path:
 
 def _encode_files(files: list[Path], encoder: CorpusEncoder, config: Config, folder: Path) -> int:
     """Write what is missing of the shards; returns how many documents the files hold."""
-    from fledge.corpus.shards import SPLITS, ShardWriter
+    from fledge.corpus.writing.shards import SPLITS, ShardWriter
 
     counts = [_count(path) for path in files]
     with progress("shards", sum(counts), unit="docs") as bar:
@@ -181,7 +181,7 @@ def _with_licences(info: pa.Table, licences: dict[str, str]) -> pa.Table:
 
 def _choose(info: pa.Table, lengths: np.ndarray, config: Config) -> tuple[list[int], list[int]]:
     """Numbers of the documents to train on, one for each copy, and of those held out."""
-    from fledge.corpus.shards import is_held_out
+    from fledge.corpus.writing.shards import is_held_out
 
     chosen: tuple[list[int], list[int]] = ([], [])
     ids, sources, languages = (info.column(name).to_pylist() for name in ("id", "source", "language"))
@@ -204,8 +204,8 @@ def _add(writer: ShardWriter, documents: list[int], ids: np.ndarray, lengths: np
 
 def _measure(config: Config, work: Work, total: int) -> None:
     """Sizes of what was written, from the files: an earlier process may have written some of them."""
-    from fledge.corpus.groups import registry
-    from fledge.corpus.shards import SPLITS, TokenShards
+    from fledge.corpus.writing.groups import registry
+    from fledge.corpus.writing.shards import SPLITS, TokenShards
 
     sources = registry(work.folder)
     if unknown := sorted(set(config.licences) - {row["source"] for row in sources}):
@@ -297,14 +297,14 @@ def _batches(path: Path) -> Iterator[tuple[list[str], pa.Table]]:
 
 
 def _licences(metas: list[str | None]) -> pa.Array:
-    from fledge.corpus.groups import licence_of
+    from fledge.corpus.writing.groups import licence_of
 
     return pa.array([licence_of(json.loads(meta)) if meta and "licen" in meta else "" for meta in metas], pa.string())
 
 
 def _batches_of_records(path: Path, size: int) -> Iterator[tuple[list[str], pa.Table]]:
     """The same of a file of `Document` records, whose offset is their number in it."""
-    from fledge.corpus.groups import licence_of
+    from fledge.corpus.writing.groups import licence_of
 
     texts: list[str] = []
     rows: list[tuple[Any, ...]] = []

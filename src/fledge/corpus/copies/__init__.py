@@ -1,0 +1,1 @@
+"""Duplicates: signatures of documents, and the one global step."""

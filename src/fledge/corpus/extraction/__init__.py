@@ -1,0 +1,1 @@
+"""Records to text: main content, encoding, normal form, lists of addresses."""

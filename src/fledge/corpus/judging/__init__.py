@@ -1,0 +1,1 @@
+"""What is measured on a page, and which pages leave."""

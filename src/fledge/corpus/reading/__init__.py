@@ -1,0 +1,1 @@
+"""Files of any kind to records, each with its file and offset."""

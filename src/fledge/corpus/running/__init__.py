@@ -1,0 +1,1 @@
+"""Who works on the shards: chunks, watched workers, a cluster; the bytes are the same."""

@@ -1,0 +1,1 @@
+"""Code points, tokens and their hashes: what rules, duplicates and contamination count."""

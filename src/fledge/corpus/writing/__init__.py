@@ -1,0 +1,1 @@
+"""Token shards, and which shares of them are read."""
