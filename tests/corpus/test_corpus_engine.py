@@ -223,7 +223,7 @@ def test_a_poisonous_document_costs_itself_alone(hurt: None, harmful: Path, tmp_
     errors = {row["rule"]: row for row in tables.rows(out / "ledger")}
     assert set(errors) == {"timeout", "crash"}
     assert [errors["timeout"][key] for key in ("stage", "threshold", "error")] == ["extract", 1.0, True]
-    assert [errors["crash"][key] for key in ("stage", "threshold", "error")] == ["extract", 2.0, True]
+    assert [errors["crash"][key] for key in ("stage", "threshold", "error")] == ["extract", 3.0, True]
     lines = (harmful / "bad.jsonl").read_bytes()
     assert lines[errors["timeout"]["offset"] :].startswith(b'{"text": "HANGS')
     assert lines[errors["crash"]["offset"] :].startswith(b'{"text": "CRASHES')

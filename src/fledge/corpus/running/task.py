@@ -51,7 +51,7 @@ class Trouble:
     """What attempts at a shard died of, kept beside its chunks, so that the next one knows. Items by number."""
 
     careful: int = -1  # the chunk that begins here is judged item by item, and each is announced
-    crashes: dict[int, int] = field(default_factory=dict)
+    crashes: dict[int, int] = field(default_factory=dict)  # in a row, at the last item that the process died of
     lost: dict[int, Lost] = field(default_factory=dict)
 
     @classmethod

@@ -2,7 +2,8 @@
 
 The worker says what it is about to do. Where a chunk takes longer than a document may, or the worker dies in it, the
 chunk is done again item by item, each announced: then it is known which one it is. A document that hangs goes to the
-ledger as ``timeout``, one at which the process dies twice as ``crash``; the shard goes on behind its last chunk.
+ledger as ``timeout``, one at which the process dies three times in a row as ``crash``; the shard goes on behind its
+last chunk.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ from fledge.corpus.running.task import Lost, Trouble, describe, draft_of, no_roo
 from fledge.corpus.running.worker import shard_to_plain
 
 COMMAND = [sys.executable, "-P", "-m", "fledge.corpus.running.worker"]
-CRASHES = 2  # at the same document: one may be chance, as when something else needed the memory
+CRASHES = 3  # in a row at the same document: fewer may be chance, as when others need the memory
 RECYCLE_CHUNKS = 400  # about 100,000 documents; what libraries leak ends with the process
 _FRUITLESS = 10  # attempts at a shard that got no further
 _POLL = 0.25  # seconds
@@ -210,7 +211,8 @@ class Worker:
             trouble.careful = back.doing.get("chunk", trouble.careful)
         else:
             stage, part = back.doing["doing"], back.doing["part"]
-            crashes = trouble.crashes[item] = trouble.crashes.get(item, 0) + (not back.hung)
+            crashes = trouble.crashes.get(item, 0) + (not back.hung)
+            trouble.crashes = {item: crashes}
             if back.hung:
                 lost = Lost(stage, part, "timeout", self.job.seconds, self.job.seconds)
             elif crashes >= CRASHES:
