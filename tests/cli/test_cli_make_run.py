@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
@@ -65,6 +66,7 @@ def test_an_index_takes_effect_in_an_environment_that_is_there(tree: Path) -> No
     assert installed("TORCH_INDEX=file:///a b") == []
     assert installed() == []
     assert any("--index-url file:///c" in line for line in installed("TORCH_INDEX=file:///c"))
+    time.sleep(0.1)  # file systems count time in steps
     (tree / "pyproject.toml").touch()
     later = installed()  # what was chosen stays, and is not fetched anew
     assert any("--index-url file:///c torch" in line for line in later)

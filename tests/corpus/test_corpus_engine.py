@@ -284,7 +284,7 @@ def test_kills_of_a_worker_and_of_the_parent(inputs: Path, quiet_by_file: Path, 
 def test_ctrl_c_leaves_no_process_and_a_run_that_goes_on(inputs: Path, quiet_by_file: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     config = config_of(inputs, workers=2)
-    child = start(config, out, FLEDGE_TEST_PAUSE="0.02")
+    child = start(config, out, FLEDGE_TEST_PAUSE="0.06")
     wait_for_chunk(out)
     workers = workers_of(child)
     os.killpg(child.pid, signal.SIGINT)  # as the terminal does

@@ -52,7 +52,7 @@ def both(layout: Layout, dtype: torch.dtype, **plan: int) -> tuple[list[torch.Te
 @pytest.mark.parametrize("block", [128, 32])
 def test_outputs_and_gradients_equal_the_plain_formula(name: str, block: int) -> None:
     for got, expected in zip(*both(LAYOUTS[name], torch.float32, block=block), strict=True):
-        torch.testing.assert_close(got, expected, atol=2e-5, rtol=1e-5)
+        torch.testing.assert_close(got, expected, atol=4e-5, rtol=1e-5)
 
 
 def test_long_roots_go_to_the_fused_kernel_and_agree() -> None:

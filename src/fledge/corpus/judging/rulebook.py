@@ -74,7 +74,7 @@ def mean_word_length(page: Measures) -> np.ndarray:
 
 _BULLETS = "•‣▪●○◦■□·*-–"
 _BRACKETS = re.compile("【[^】\n]*】|[【】]")
-_MORE = ("readmore", "read more", "continue reading", "[...]", "展开", "更多", "阅读全文", "查看全文", "查看详情")
+_MORE = ("readmore", "read more", "continue reading", "[...]", "展开", "更多", "全文", "查看详情")
 _TERMINAL = ".!?。！？…:：;；\"'”’」』)）]"
 
 
