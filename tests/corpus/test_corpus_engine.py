@@ -54,8 +54,9 @@ def start(config: corpus.Config, out: Path, **environment: str) -> subprocess.Po
     values = config.model_dump_json(exclude_none=True)
     given = json.loads(values) | {"workers": config.workers, "engine": config.engine}
     return subprocess.Popen(
-        [sys.executable, RUN, json.dumps(given), str(out)], env={**os.environ, **environment}, start_new_session=True
-    )
+        [sys.executable, RUN, json.dumps(given), str(out)], env={**os.environ, **environment}, start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a shell's background jobs have it ignored
+    )  # fmt: skip
 
 
 def workers_of(child: subprocess.Popen[bytes], seconds: float = 30) -> list[psutil.Process]:
@@ -284,7 +285,7 @@ def test_kills_of_a_worker_and_of_the_parent(inputs: Path, quiet_by_file: Path, 
 def test_ctrl_c_leaves_no_process_and_a_run_that_goes_on(inputs: Path, quiet_by_file: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     config = config_of(inputs, workers=2)
-    child = start(config, out, FLEDGE_TEST_PAUSE="0.06")
+    child = start(config, out, FLEDGE_TEST_PAUSE="0.02")
     wait_for_chunk(out)
     workers = workers_of(child)
     os.killpg(child.pid, signal.SIGINT)  # as the terminal does
