@@ -18,6 +18,7 @@ from fledge.report.run import write_page
 
 _EXAMPLES = 6  # of kept pages, by language
 _DOMAINS = 15
+_LANGUAGES = 12
 _MATRIX = 16  # rules in the overlap matrix: those that take most
 _HISTOGRAMS = 24
 _SIZES = ((1, "1"), (2, "2"), (3, "3-4"), (5, "5-9"), (10, "10-99"), (100, "100 and more"))  # of clusters
@@ -42,10 +43,11 @@ def write_corpus_report(corpus: Path, made_with: ChainConfig, config: ChainConfi
 
 def _languages(as_made: Replay, asked: Replay) -> list[dict[str, Any]]:
     order = sorted(as_made.pages, key=lambda la: (-as_made.pages[la], la))
-    return [
-        {"name": la or "unknown", "pages": as_made.pages[la], "made": as_made.kept[la], "asked": asked.kept[la]}
-        for la in order
-    ]
+    groups = [(la or "unknown", [la]) for la in order[:_LANGUAGES]]
+    if order[_LANGUAGES:]:
+        groups.append((f"{len(order) - _LANGUAGES} others", order[_LANGUAGES:]))
+    counts = {"pages": as_made.pages, "made": as_made.kept, "asked": asked.kept}
+    return [{"name": n, **{key: sum(c[la] for la in some) for key, c in counts.items()}} for n, some in groups]
 
 
 def _rules(as_made: Replay, asked: Replay) -> list[dict[str, Any]]:
