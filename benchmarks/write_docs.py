@@ -16,8 +16,8 @@ from typing import Any
 from pair import HERE, RESULTS, number, place, read_rows
 
 DOCS = HERE.parent / "docs" / "performance.md"
-FILES = ("pretrain", "pretrain_fp32", "pretrain_wide", "sft", "sft_wide", "dpo", "grpo", "sample", "greedy", "tokenise",
-         "cold_start")  # fmt: skip
+FILES = ("pretrain", "pretrain_fp32", "pretrain_wide", "sft", "sft_wide", "reward_model", "dpo", "grpo", "sample",
+         "greedy", "tokenise", "cold_start")  # fmt: skip
 # The goals of the table, as (as it comes, tuned) by the start of a job's name and its peer; 0 where there is none.
 GOALS: tuple[tuple[str, str, float, float], ...] = (
     ("pretrain tiny8k, exact fp32", "transformers", 2.0, 1.1),
@@ -26,6 +26,7 @@ GOALS: tuple[tuple[str, str, float, float], ...] = (
     ("pretrain", "litgpt", 1.6, 1.3),
     ("SFT, uneven", "trl", 4.0, 2.2),
     ("SFT, vocabulary", "trl", 8.0, 4.0),
+    ("reward model 512+2x128", "trl", 2.0, 1.6),
     ("DPO 512+2x128, reference cached", "trl", 3.7, 2.8),
     ("DPO 512+2x128, reference live", "trl", 3.5, 2.6),
     ("GRPO step 8x8, 128", "trl", 4.0, 3.0),

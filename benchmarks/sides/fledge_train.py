@@ -1,4 +1,4 @@
-"""Ours: training steps of fledge, from the same pieces as its stages. JOB: pretrain, sft, dpo, dpo-live, grpo.
+"""Ours: training steps of fledge, from the same pieces as its stages. JOB: pretrain, sft, reward, dpo, dpo-live, grpo.
 
     python benchmarks/sides/fledge_train.py pretrain --size tiny8k --batch 8 --length 512
 """
@@ -24,9 +24,12 @@ from fledge.core.records import Message, Task
 from fledge.corpus.writing.shards import TokenShards
 from fledge.model.compiled import compile_model, compiled
 from fledge.model.hf import load_decoder
+from fledge.model.scalar import load_scalar
 from fledge.stages import dpo, grpo
 from fledge.stages.dialogues import Account, pair_example, read_conversations
 from fledge.stages.pretrain import Documents
+from fledge.stages.rankings import ranking_example
+from fledge.stages.reward import BradleyTerry
 from fledge.stages.sft import Shuffled
 from fledge.tokenizer.chat import encode_prompt, encode_reply
 from fledge.tokenizer.tokenizer import Tokenizer
@@ -107,7 +110,7 @@ def main() -> None:
     switches = {**set_switches(), "compiled": compiled()}
     dtype = compute_dtype(arguments.dtype)
     folder = work.model_folder(arguments.size)
-    decoder = load_decoder(folder)
+    decoder = load_scalar(folder) if arguments.job == "reward" else load_decoder(folder)
     with tempfile.TemporaryDirectory() as place:
         inner, objective = make(arguments, folder, dtype, Path(place))
         source = Clock(inner)
@@ -134,7 +137,7 @@ def main() -> None:
 
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
-    parser.add_argument("job", choices=["pretrain", "sft", "dpo", "dpo-live", "grpo"])
+    parser.add_argument("job", choices=["pretrain", "sft", "reward", "dpo", "dpo-live", "grpo"])
     parser.add_argument("--size", default="tiny8k")
     parser.add_argument("--batch", type=int, default=8, help="segments, conversations, pairs or prompts a step")
     parser.add_argument("--length", type=int, default=512, help="tokens of a segment or of a prompt")
@@ -172,7 +175,12 @@ def make(
         answers = [encode_reply(tokenizer, text) for text in (chosen, rejected)]
         assert len(head) == arguments.length, f"a prompt of {len(head)} tokens"
         assert all(len(answer) == arguments.new for answer in answers)
-        examples.append(pair_example(head, answers[0], answers[1], str(index)))
+        if arguments.job == "reward":
+            examples.append(ranking_example(head, answers, [1, 2], [0.0, 0.0], str(index)))
+        else:
+            examples.append(pair_example(head, answers[0], answers[1], str(index)))
+    if arguments.job == "reward":
+        return Shuffled(examples, arguments.batch, 0), BradleyTerry()
     if arguments.job == "dpo":
         flat = reference_logp(examples, load_decoder(folder), dtype, arguments.micro_tokens)
         return Shuffled(dpo.attach(examples, "reference", flat), arguments.batch, 0), dpo.Dpo(0.1)
@@ -189,7 +197,7 @@ def conversations(count: int, tokenizer: Tokenizer, place: Path) -> list[Example
     return read_conversations([path], tokenizer, "response", 4096, "fail", Account())
 
 
-def rollouts(arguments: argparse.Namespace, tokenizer: Tokenizer) -> grpo.Rollouts:
+def rollouts(arguments: argparse.Namespace, tokenizer: Tokenizer) -> grpo.Groups:
     """Groups sampled from the policy in training. The reward is the peer's: how many letters an answer uses."""
     count = arguments.batch * (arguments.warmup + arguments.steps)
     tasks = [
@@ -198,7 +206,8 @@ def rollouts(arguments: argparse.Namespace, tokenizer: Tokenizer) -> grpo.Rollou
     ]
     rollout = {"prompts": arguments.batch, "samples": arguments.samples, "max_new_tokens": arguments.new}
     values = {"model": ".", "tasks": ["."], "optimizer": {"lr": 1e-4}, "rollout": rollout, "dtype": arguments.dtype}
-    return grpo.Rollouts(tasks, build(grpo.Config, values), tokenizer, 4096, None, None)
+    config = build(grpo.Config, values)
+    return grpo.Groups(grpo.make_sampler(config, tasks, tokenizer, 4096), config, None, None)
 
 
 def loader(source: Clock, warmup: int, seconds: list[float]) -> dict[str, Any]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import random
+import re
 
 import numpy as np
 
@@ -43,6 +45,23 @@ def reference(count: int, characters: int = 3400) -> list[str]:
     text = "\n\n".join(topics[name] for name in sorted(topics))
     pieces = [text[begin : begin + characters] for begin in range(0, len(text) - characters, characters)]
     return [pieces[number % len(pieces)] for number in range(count)]
+
+
+def sentences_again(count: int, characters: int = 3400, seed: int = 0) -> list[str]:
+    """Texts of sentences of that reference, drawn anew for each: ordinary words, and no two texts alike."""
+    from pydoc_data.topics import topics
+
+    prose = (re.sub(r"\s+", " ", paragraph) for name in sorted(topics) for paragraph in topics[name].split("\n\n"))
+    found = [sentence for paragraph in prose for sentence in re.findall(r"[A-Z][^.?!]{30,300}[.?!](?= |$)", paragraph)]
+    rng = random.Random(f"sentences {seed}")
+    texts = []
+    for _ in range(count):
+        lines, length = [], 0
+        while length < characters:
+            lines.append(" ".join(rng.choices(found, k=5)))
+            length += len(lines[-1]) + 1
+        texts.append("\n".join(lines))
+    return texts
 
 
 def shingle_sets(count: int, size: int = 560) -> np.ndarray:

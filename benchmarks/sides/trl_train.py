@@ -1,4 +1,4 @@
-"""The peer: TRL's trainers. JOB: sft, dpo, dpo-live, grpo. Defaults are TRL's own; --set changes its arguments.
+"""The peer: TRL's trainers. JOB: sft, reward, dpo, dpo-live, grpo. Defaults are TRL's own; --set changes its arguments.
 
     python benchmarks/sides/trl_train.py sft --size tiny8k --set gradient_checkpointing=False
 """
@@ -19,11 +19,14 @@ def main() -> None:
     arguments = parse()
     work.quiet()
     import torch
-    from transformers import AutoTokenizer, Qwen2ForCausalLM
+    from transformers import AutoTokenizer, Qwen2ForCausalLM, Qwen2ForSequenceClassification
 
     folder = work.model_folder(arguments.size)
     tokenizer = AutoTokenizer.from_pretrained(folder)
-    model = Qwen2ForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    if arguments.job == "reward":
+        model = Qwen2ForSequenceClassification.from_pretrained(folder, dtype=torch.float32, num_labels=1)
+    else:
+        model = Qwen2ForCausalLM.from_pretrained(folder, dtype=torch.float32)
     total = arguments.warmup + arguments.steps
     with tempfile.TemporaryDirectory() as place:
         common: dict[str, Any] = {
@@ -32,7 +35,7 @@ def main() -> None:
             "lr_scheduler_type": "constant",
         }  # fmt: skip
         clock = make_clock()
-        trainer = {"sft": sft, "dpo": dpo, "dpo-live": dpo, "grpo": grpo}[arguments.job](
+        trainer = {"sft": sft, "reward": reward_model, "dpo": dpo, "dpo-live": dpo, "grpo": grpo}[arguments.job](
             arguments, common, model, tokenizer, clock, Path(place)
         )
         tokens = count_tokens(trainer) if arguments.job == "sft" else []
@@ -55,7 +58,7 @@ def main() -> None:
 
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
-    parser.add_argument("job", choices=["sft", "dpo", "dpo-live", "grpo"])
+    parser.add_argument("job", choices=["sft", "reward", "dpo", "dpo-live", "grpo"])
     parser.add_argument("--size", default="tiny8k")
     parser.add_argument("--batch", type=int, default=8, help="conversations, pairs or prompts a step")
     parser.add_argument("--length", type=int, default=512, help="tokens of a prompt")
@@ -113,6 +116,33 @@ def sft(arguments: argparse.Namespace, common: dict[str, Any], model: Any, token
     )  # fmt: skip
 
 
+def pairs(arguments: argparse.Namespace) -> list[dict[str, str]]:
+    """As many as the run takes, as text."""
+    count = arguments.batch * (arguments.warmup + arguments.steps)
+    return [
+        {"prompt": work.as_text(prompt), "chosen": chosen, "rejected": rejected}
+        for prompt, chosen, rejected in work.pairs(count, arguments.length, arguments.new)
+    ]
+
+
+def reward_model(
+    arguments: argparse.Namespace, common: dict[str, Any], model: Any, tokenizer: Any, clock: Any, place: Path
+) -> Any:
+    from datasets import Dataset
+    from trl import RewardConfig, RewardTrainer
+
+    rows = pairs(arguments)
+    values = {**common, "per_device_train_batch_size": arguments.batch, **changes(arguments)}
+    trainer = RewardTrainer(
+        model=model, args=RewardConfig(**values), train_dataset=Dataset.from_list(rows), processing_class=tokenizer,
+        callbacks=[clock],
+    )  # fmt: skip
+    prepared: Any = trainer.train_dataset
+    found = tuple(len(prepared[0][key]) for key in ("chosen_ids", "rejected_ids"))
+    assert found == (arguments.length + arguments.new,) * 2, f"tokens of a pair: {found}"
+    return trainer
+
+
 def dpo(
     arguments: argparse.Namespace, common: dict[str, Any], model: Any, tokenizer: Any, clock: Any, place: Path
 ) -> Any:
@@ -120,11 +150,7 @@ def dpo(
     from datasets import Dataset
     from trl import DPOConfig, DPOTrainer
 
-    count = arguments.batch * (arguments.warmup + arguments.steps)
-    rows = [
-        {"prompt": work.as_text(prompt), "chosen": chosen, "rejected": rejected}
-        for prompt, chosen, rejected in work.pairs(count, arguments.length, arguments.new)
-    ]
+    rows = pairs(arguments)
     values = {
         **common, "per_device_train_batch_size": arguments.batch,
         "precompute_ref_log_probs": arguments.job == "dpo", **changes(arguments),

@@ -1,17 +1,18 @@
-"""The doors. Nothing heavy is imported before a command is chosen: ``fledge --help`` answers at once."""
+"""The command line. Nothing heavy is imported before a command is chosen: ``fledge --help`` answers at once."""
 
 from __future__ import annotations
 
 import os
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
-from typer.core import TyperGroup
 
 from fledge.core.errors import FledgeError
-from fledge.table import STAGES
+from fledge.doors.corpus import add_corpus
+from fledge.doors.options import DryRun, Model, Overrides
+from fledge.doors.stages import add_stages
 
 app = typer.Typer(
     name="fledge",
@@ -23,17 +24,14 @@ app = typer.Typer(
     epilog="Start with `fledge run fledgling --dry-run`, then the same without `--dry-run`.",
 )
 
-Overrides = Annotated[
-    list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Values to set, dots between levels.")
-]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Print configuration, size, memory and time; run nothing.")]
-Model = Annotated[Path, typer.Argument(metavar="MODEL", help="A Hugging Face folder of a known architecture.")]
+
+RECIPES = sorted(path.stem for path in Path(__file__).with_name("recipes").glob("*.yaml"))  # those of recipe.shipped
 
 
 @app.command()
 def run(
     recipe: Annotated[
-        str, typer.Argument(metavar="RECIPE", help="A shipped recipe (fledgling, smoke, real-data) or a YAML file.")
+        str, typer.Argument(metavar="RECIPE", help=f"A shipped recipe ({', '.join(RECIPES)}) or a YAML file.")
     ],
     overrides: Overrides = None,
     out: Annotated[Path, typer.Option(help="Where runs are kept.")] = Path("runs"),
@@ -196,21 +194,6 @@ def lineage(
 
 
 @app.command()
-def sources(
-    shards: Annotated[Path, typer.Argument(metavar="SHARDS", help="A folder of token shards.")],
-) -> None:
-    """Every source of token shards: kind, language, licence, documents, tokens to train on.
-
-    Examples:
-
-        fledge sources runs/fledgling/shards
-    """
-    from fledge.corpus.writing.groups import registry, table_of
-
-    typer.echo("\n".join(table_of(registry(shards))))
-
-
-@app.command()
 def report(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="A run's folder, such as runs/fledgling.")],
 ) -> None:
@@ -227,7 +210,7 @@ def report(
 
 @app.command()
 def profile(
-    stage: Annotated[str, typer.Argument(metavar="STAGE", help="A training stage: pretrain, sft, dpo or grpo.")],
+    stage: Annotated[str, typer.Argument(metavar="STAGE", help="A training stage, such as sft or ppo.")],
     config: Annotated[
         str | None, typer.Argument(metavar="[CONFIG]", help="YAML file, or the folder of an artefact of this stage.")
     ] = None,
@@ -269,163 +252,8 @@ def doctor() -> None:
     look()
 
 
-class _Corpus(TyperGroup):
-    """What is no question to a corpus is a corpus to be made."""
-
-    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        if args and args[0] not in self.commands and args[0] != "--help":
-            args = ["make", *args]
-        return super().parse_args(ctx, args)
-
-
-corpus = typer.Typer(
-    cls=_Corpus,
-    no_args_is_help=True,
-    rich_markup_mode="markdown",
-    help=f"{STAGES['corpus'].summary}\n\nExamples:\n\n    fledge corpus pages/ notes.jsonl --out my-corpus\n\n"
-    "    fledge corpus corpus.yaml duplicates.jaccard=0.7 --out my-corpus\n\n    fledge corpus why my-corpus 3f2a",
-)
-app.add_typer(corpus, name="corpus", rich_help_panel="Stages, one at a time")
-
-
-@corpus.command("make")
-def make_corpus(
-    words: Annotated[
-        list[str] | None,
-        typer.Argument(
-            metavar="[INPUT | CONFIG | KEY=VALUE]...",
-            help="Files, folders, globs, python:stdlib; a YAML file of the stage; values to set.",
-        ),
-    ] = None,
-    out: Annotated[Path | None, typer.Option(help="Folder of the artefact (required).")] = None,
-    dry_run: DryRun = False,
-    redo: Annotated[bool, typer.Option("--redo", help="Make it again where a finished one exists.")] = False,
-    keys: Annotated[bool, typer.Option("--keys", help="Print every key with its type, default and meaning.")] = False,
-) -> None:
-    """Pages in, clean documents and a ledger of all that was left out. `make` may be left out.
-
-    The last line on standard output is JSON: how many were read, kept, dropped, and could not be read.
-    """
-    from fledge.commands.corpus import make
-
-    make(words or [], out, dry_run, redo, keys)
-
-
-@corpus.command("report")
-def report_of_corpus(
-    words: Annotated[
-        list[str],
-        typer.Argument(
-            metavar="CORPUS | INPUT... [KEY=VALUE]...",
-            help="Folder of a corpus, with values to look at it with; or inputs, of which a sample is judged.",
-        ),
-    ],
-    out: Annotated[Path | None, typer.Option(help="The HTML file; CORPUS-report.html if not given.")] = None,
-    sample: Annotated[int, typer.Option(min=1, help="Of inputs: about so many records.")] = 2000,
-) -> None:
-    """What each rule takes, alone and with the others; values with their thresholds; what stayed.
-
-    With `key=value`, what other thresholds would do, from the values that were measured: no text is read again.
-
-    Examples:
-
-        fledge corpus report my-corpus rules.limits.en.words='{min: 50}'
-
-        fledge corpus report pages/*.warc.gz --sample 2000
-    """
-    from fledge.commands.corpus import report
-
-    report(words, out, sample)
-
-
-@corpus.command("review")
-def review_of_corpus(
-    folder: Annotated[Path, typer.Argument(metavar="CORPUS", help="Folder of a corpus.")],
-    rule: Annotated[str, typer.Option(help="Only what left by this: STAGE or STAGE.RULE. `kept`: what stayed.")] = "",
-    count: Annotated[int, typer.Option("-n", min=1, help="How many pages to judge.")] = 50,
-    seed: Annotated[int, typer.Option(help="Of the draw.")] = 0,
-    out: Annotated[
-        Path | None, typer.Option(help="Where judgements are kept; CORPUS-review.jsonl if not given.")
-    ] = None,
-) -> None:
-    """Judge a sample of pages in the terminal, y or n: was it right that this one left (or stayed)?
-
-    Judgements are kept as they are made; started again with the same draw, it goes on. It ends with the share that was
-    right and its 95% interval.
-    """
-    from fledge.commands.review import review
-
-    review(folder, rule, count, seed, out)
-
-
-@corpus.command("why")
-def why_of_corpus(
-    folder: Annotated[Path, typer.Argument(metavar="CORPUS", help="Folder of a corpus.")],
-    document: Annotated[str, typer.Argument(metavar="ID", help="A document's id, or how it begins.")],
-) -> None:
-    """What became of a document, by which rule and value, and where it came from."""
-    from fledge.commands.corpus import why
-
-    why(folder, document)
-
-
-@app.command("train-classifier", rich_help_panel="Stages, one at a time")
-def train_classifier(
-    words: Annotated[
-        list[str] | None,
-        typer.Argument(
-            metavar="[LABEL=PATH | CONFIG | KEY=VALUE]...",
-            help="Sets of text, each a label; a YAML file of the stage; values to set.",
-        ),
-    ] = None,
-    out: Annotated[Path | None, typer.Option(help="Folder of the artefact (required).")] = None,
-    dry_run: DryRun = False,
-    redo: Annotated[bool, typer.Option("--redo", help="Make it again where a finished one exists.")] = False,
-    keys: Annotated[bool, typer.Option("--keys", help="Print every key with its type, default and meaning.")] = False,
-) -> None:
-    """Train a classifier that tells sets of text apart, and show how good it is on texts kept from it.
-
-    Examples:
-
-        fledge train-classifier good=wiki.jsonl bad=crawl/ --out my-classifier
-
-        fledge train-classifier good=corpus-a good=books/ bad=corpus-b features.order=3 --out my-classifier
-    """
-    from fledge.commands.classifier import make
-
-    make(words or [], out, dry_run, redo, keys)
-
-
-def _add_stage(stage: str, summary: str) -> None:
-    def command(
-        config: Annotated[
-            str | None, typer.Argument(metavar="[CONFIG]", help="YAML file; the defaults if not given.")
-        ] = None,
-        overrides: Overrides = None,
-        out: Annotated[Path | None, typer.Option(help="Folder of the artefact (required).")] = None,
-        dry_run: DryRun = False,
-        redo: Annotated[bool, typer.Option("--redo", help="Make it again where a finished one exists.")] = False,
-        keys: Annotated[
-            bool, typer.Option("--keys", help="Print every key with its type, default and meaning.")
-        ] = False,
-    ) -> None:
-        from fledge.commands.stage import print_keys, run_stage
-
-        if keys:
-            print_keys(stage)
-        else:
-            run_stage(stage, config, overrides or [], out, dry_run, redo)
-
-    command.__doc__ = (
-        f"{summary}\n\n    Examples:\n\n        fledge {stage} {stage}.yaml --out runs/mine/{stage}\n\n"
-        f"        fledge {stage} --keys\n    "
-    )
-    app.command(name=stage, rich_help_panel="Stages, one at a time")(command)
-
-
-for _stage, _type in STAGES.items():
-    if _stage not in ("evaluate", "corpus", "train-classifier"):  # have doors of their own, above
-        _add_stage(_stage, _type.summary)
+add_corpus(app)
+add_stages(app)
 
 
 def main() -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from fledge.core.artefact import DRAFT, is_finished, read_manifest, write_json
-from fledge.core.errors import ArtefactError, ConfigError
+from fledge.core.errors import ArtefactError, ConfigError, Halt
 from fledge.core.machine import ranks
 from fledge.core.progress import duration
 from fledge.recipe import Plan, Step
@@ -49,7 +49,8 @@ def execute(
 ) -> Outcome:
     """Run the plan. ``redo`` names a stage to make again, with all that depends on it; ``expected`` gives seconds.
 
-    Raises `Interrupted` on Ctrl-C; started again, the plan goes on in the stage where it stopped.
+    Raises `Interrupted` on Ctrl-C; started again, the plan goes on in the stage where it stopped. `Halt`, of a stage
+    that forbids to go on, comes through when the report is written.
     """
     if ranks() > 1:
         raise ConfigError("a recipe runs as one process; under torchrun start its training stages, with `fledge STAGE`")
@@ -58,7 +59,14 @@ def execute(
         if redo is not None:
             remove(plan, plan.dependents(redo), say)
         _record(plan)
-        outcome = _run_steps(plan, dict(expected or {}), say)
+        try:
+            outcome = _run_steps(plan, dict(expected or {}), say)
+        except Halt:
+            if report:  # it shows what the chain was stopped for
+                from fledge.report.run import write_report
+
+                say(f"report: {write_report(plan.folder)}")
+            raise
         if report:
             from fledge.report.run import REPORT, write_report
 

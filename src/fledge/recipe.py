@@ -15,7 +15,6 @@ to every stage that has a ``seed`` and does not set it.
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -25,7 +24,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from fledge.core.config import Config, build, parse_override, read_yaml, with_overrides
+from fledge.core.config import Config, build, near, parse_override, read_yaml, with_overrides
 from fledge.core.errors import ConfigError
 from fledge.table import STAGES
 
@@ -64,7 +63,7 @@ class Plan:
     def dependents(self, name: str) -> list[str]:
         """``name`` and all that is made from it, in order. Raises `ConfigError` for an unknown stage."""
         if name not in {step.name for step in self.steps}:
-            raise ConfigError(f"there is no stage {name!r} in this recipe{_near(name, [s.name for s in self.steps])}")
+            raise ConfigError(f"there is no stage {name!r} in this recipe{near(name, [s.name for s in self.steps])}")
         found = {name}
         for step in self.steps:
             if found & set(step.needs):
@@ -81,22 +80,13 @@ def shipped() -> list[str]:
 def stage_module(stage: str) -> ModuleType:
     """The module of a stage. Raises `ConfigError` with the nearest name where there is none."""
     if stage not in STAGES:
-        raise ConfigError(f"unknown stage type {stage!r}{_near(stage, STAGES)}")
+        raise ConfigError(f"unknown stage type {stage!r}{near(stage, STAGES)}")
     return importlib.import_module(STAGES[stage].module)
 
 
 def stage_config(stage: str, values: Mapping[str, Any], origin: str) -> Config:
-    """The configuration of a stage; ``preset`` names a set of values to start from, where the stage has presets."""
-    module = stage_module(stage)
-    cls: type[Config] = module.Config
-    given = dict(values)
-    presets: Mapping[str, Config] = getattr(module, "presets", {})
-    if presets and "preset" in given and "preset" not in cls.model_fields:
-        name = given.pop("preset")
-        if name not in presets:
-            raise ConfigError(f"{origin}:\n  preset: unknown preset {name!r}{_near(str(name), presets)}")
-        given = {**presets[name].plain(), **given}
-    return build(cls, given, origin)
+    cls: type[Config] = stage_module(stage).Config
+    return build(cls, values, origin)
 
 
 def load_plan(recipe: str, overrides: Sequence[str] = (), out: Path = Path("runs"), name: str | None = None) -> Plan:
@@ -109,7 +99,7 @@ def load_plan(recipe: str, overrides: Sequence[str] = (), out: Path = Path("runs
     origin = f"recipe {recipe}"
     for key in values:
         if key not in _TOP_KEYS:
-            raise ConfigError(f"{origin}: unknown key {key!r}{_near(str(key), _TOP_KEYS)}")
+            raise ConfigError(f"{origin}: unknown key {key!r}{near(str(key), _TOP_KEYS)}")
     raw = values.get("stages")
     if not isinstance(raw, dict) or not raw:
         raise ConfigError(f"{origin}: 'stages' must be a mapping of stage names to their configuration")
@@ -137,7 +127,7 @@ def _find(recipe: str) -> Path:
         return path
     names = shipped()
     raise ConfigError(
-        f"there is no recipe {recipe!r}: neither a file nor a shipped recipe ({', '.join(names)}){_near(recipe, names)}"
+        f"there is no recipe {recipe!r}: neither a file nor a shipped recipe ({', '.join(names)}){near(recipe, names)}"
     )
 
 
@@ -158,7 +148,7 @@ def _sort_overrides(
             if path[0] not in stages:
                 places = [*stages, *known, "seed"]
                 raise ConfigError(
-                    f"{origin}: override {text!r}: no stage or variable {path[0]!r}{_near(path[0], places)}"
+                    f"{origin}: override {text!r}: no stage or variable {path[0]!r}{near(path[0], places)}"
                 )
             if len(path) == 1:
                 raise ConfigError(f"{origin}: override {text!r}: {key!r} is a stage; write {key}.KEY=value")
@@ -176,7 +166,7 @@ def _checked_stages(origin: str, raw: Mapping[str, Any]) -> dict[str, dict[str, 
         if "stage" not in values:
             raise ConfigError(f"{where}: 'stage' is missing: which of {', '.join(STAGES)}?")
         if values["stage"] not in STAGES:
-            raise ConfigError(f"{where}: unknown stage type {values['stage']!r}{_near(str(values['stage']), STAGES)}")
+            raise ConfigError(f"{where}: unknown stage type {values['stage']!r}{near(str(values['stage']), STAGES)}")
     return dict(raw)
 
 
@@ -227,13 +217,13 @@ class _Resolver:
     def _reference(self, text: str, at: str) -> str:
         name, _, inside = text.partition("/")
         if name not in self.stages:
-            raise ConfigError(f"{self.where}: {at}: '@{text}' names no stage of this recipe{_near(name, self.stages)}")
+            raise ConfigError(f"{self.where}: {at}: '@{text}' names no stage of this recipe{near(name, self.stages)}")
         self.needs.append(name)
         return str(self.folder / name / inside) if inside else str(self.folder / name)
 
     def _variable(self, name: str, inside: str | None, at: str) -> Any:
         if name not in self.variables:
-            raise ConfigError(f"{self.where}: {at}: no variable {name!r}{_near(name, self.variables)}")
+            raise ConfigError(f"{self.where}: {at}: no variable {name!r}{near(name, self.variables)}")
         value = self.variables[name]
         empty = value is None or value == ""
         if inside is None:
@@ -266,11 +256,3 @@ def _order(origin: str, needs: Mapping[str, Sequence[str]]) -> list[str]:
     for name in needs:
         visit(name, [])
     return done
-
-
-def _near(word: str, names: Iterable[str]) -> str:
-    known = [str(name) for name in names]
-    near = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
-    if near:
-        return f"; did you mean {near[0]!r}?"
-    return f"; there are: {', '.join(known)}" if known else "; there are none"

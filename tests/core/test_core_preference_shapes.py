@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from fledge.core.errors import DataError
-from fledge.core.readers import to_record
 from fledge.core.records import Conversation, Preference
+from fledge.core.row_shapes import to_api, to_record
 
 SYSTEM = {"role": "system", "content": "be brief"}
 Q1, Q2 = {"role": "user", "content": "q1"}, {"role": "user", "content": "q2"}
@@ -31,6 +31,13 @@ def sharegpt(*messages: dict[str, str]) -> list[dict[str, str]]:
         ({"prompt": "q1", "system": "be brief", "chosen": "good", "rejected": "bad"}, [SYSTEM, Q1]),
         ({"prompt": "q1", "system": "be brief", "chosen": [SYSTEM, Q1, GOOD], "rejected": [Q1, BAD]}, [SYSTEM, Q1]),
         ({"system": "be brief", "chosen": [Q1, GOOD], "rejected": [Q1, BAD]}, [SYSTEM, Q1]),
+        (  # HH-RLHF's transcripts
+            {
+                "chosen": "\n\nHuman: q1\n\nAssistant: x\n\nHuman: q2 \n\nAssistant: good",
+                "rejected": "\n\nHuman: q1\n\nAssistant: x\n\nHuman: q2 \n\nAssistant: bad\n",
+            },
+            [Q1, X, Q2],
+        ),
         (
             {
                 "conversations": sharegpt(Q1), "system": "be brief", "tools": "[]",
@@ -93,7 +100,51 @@ def test_ids_are_kept() -> None:
     assert to_record({"id": 7, "conversations": sharegpt(Q1, GOOD)}, Conversation).meta == {"id": 7}
 
 
-def test_a_conversation_with_tools_is_refused() -> None:
-    assert to_record({"conversations": sharegpt(Q1, GOOD), "tools": ""}, Conversation).messages[1].content == "good"
-    with pytest.raises(DataError, match="'tools' are not supported"):
-        to_record({"conversations": sharegpt(Q1, GOOD), "tools": [{"name": "f"}]}, Conversation)
+API = {
+    "input": {"messages": [SYSTEM, Q1]}, "preferred_output": [GOOD], "non_preferred_output": [BAD],
+}  # fmt: skip
+
+
+def test_the_shape_of_apis_there_and_back() -> None:
+    pair = to_record(API, Preference)
+    assert to_api(pair) == API
+    other = to_record({"prompt": "q1", "chosen": "good", "rejected": "bad"}, Preference)
+    assert to_record(to_api(other), Preference) == other
+    with pytest.raises(DataError, match="ends with a turn of system"):
+        to_api(to_record({"prompt": [SYSTEM], "chosen": "good", "rejected": "bad"}, Preference))
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"id": 3}, "unknown key 'id'"),
+        ({"input": {"messages": [Q1], "top_k": 3}}, "unknown key 'top_k'"),
+        ({"input": {"messages": [SYSTEM]}}, "must end with the user's turn, not one of 'system'"),
+        ({"input": {"messages": [Q1, X]}}, "must end with the user's turn, not one of 'assistant'"),
+        ({"input": {"messages": []}}, "'input' must hold a list of messages"),
+        ({"input": [Q1]}, "'input' must be an object with 'messages'"),
+        ({"preferred_output": []}, "'preferred_output' must be a list with exactly one message"),
+        ({"preferred_output": [GOOD, GOOD]}, "'preferred_output' must be a list with exactly one message"),
+        ({"preferred_output": "good"}, "'preferred_output' must be a list with exactly one message"),
+        ({"non_preferred_output": [Q1]}, "end with the assistant's"),
+        ({"non_preferred_output": [{**BAD, "tool_calls": []}]}, "unknown key 'tool_calls'"),
+        ({"non_preferred_output": [GOOD]}, "the same text"),
+        ({"preferred_output": [{"role": "assistant", "content": " "}]}, "an answer is empty"),
+    ],
+)
+def test_the_shape_of_apis_is_strict(changes: dict[str, Any], said: str) -> None:
+    with pytest.raises(DataError, match=said):
+        to_record({**API, **changes}, Preference)
+
+
+@pytest.mark.parametrize("key", list(API))
+def test_no_key_of_the_shape_of_apis_may_be_missing(key: str) -> None:
+    with pytest.raises(DataError, match=r"missing|must be|no preference here"):
+        to_record({k: v for k, v in API.items() if k != key}, Preference)
+
+
+def test_a_conversation_keeps_its_tools() -> None:
+    plain = to_record({"conversations": sharegpt(Q1, GOOD), "tools": ""}, Conversation)
+    assert (plain.messages[1].content, plain.tools) == ("good", None)
+    for tools in ([{"name": "f"}], '[{"name": "f"}]'):
+        assert to_record({"conversations": sharegpt(Q1, GOOD), "tools": tools}, Conversation).tools == ({"name": "f"},)

@@ -1,9 +1,14 @@
-"""Pages and files that the tests of the corpus read: written here by hand, small, and sound unless said otherwise."""
+"""Pages and files that the tests of the corpus read, written here by hand, small, and sound unless said otherwise; and
+how they are read."""
 
 from __future__ import annotations
 
 import gzip
 from pathlib import Path
+
+from fledge.corpus.pages import Found, Refused
+from fledge.corpus.reading.inputs import ReadConfig, discover
+from fledge.corpus.reading.read import read_part
 
 ENGLISH = (
     "The river rises in the hills behind the village and runs for forty miles to the sea. In spring the meadows "
@@ -53,6 +58,17 @@ def write_warc(path: Path, records: list[bytes]) -> list[int]:
         data += gzip.compress(item, mtime=0) if path.suffix == ".gz" else item
     path.write_bytes(data)
     return offsets
+
+
+def read(*inputs: Path | str, **config: object) -> tuple[list[Found], list[Refused]]:
+    """What is in files and folders, and what could not be read of them."""
+    items = [
+        item
+        for shard in discover([str(path) for path in inputs], 200_000).shards
+        for part in shard.parts
+        for item in read_part(part, ReadConfig.model_validate(config))
+    ]
+    return [i for i in items if isinstance(i, Found)], [i for i in items if isinstance(i, Refused)]
 
 
 def variant(text: str, number: int) -> str:

@@ -10,24 +10,12 @@ from pathlib import Path
 
 import pytest
 import zstandard
-from corpus_pages import ENGLISH, html
+from corpus_pages import ENGLISH, html, read
 
 from fledge.core.artefact import fingerprint, read_manifest
 from fledge.core.errors import ConfigError
-from fledge.corpus.pages import Found, Refused
-from fledge.corpus.reading.inputs import ReadConfig, discover
-from fledge.corpus.reading.read import read_part
+from fledge.corpus.reading.inputs import discover
 from fledge.stages import corpus
-
-
-def read(path: Path) -> tuple[list[Found], list[Refused]]:
-    items = [
-        item
-        for shard in discover([str(path)], 1).shards
-        for part in shard.parts
-        for item in read_part(part, ReadConfig())
-    ]
-    return [i for i in items if isinstance(i, Found)], [i for i in items if isinstance(i, Refused)]
 
 
 def lines(count: int) -> bytes:

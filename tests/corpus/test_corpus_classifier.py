@@ -16,8 +16,9 @@ from fledge.core.artefact import read_manifest
 from fledge.core.config import build
 from fledge.core.errors import ArtefactError, ConfigError, DataError
 from fledge.corpus.scoring.features import Features, FeaturesConfig, script
+from fledge.corpus.scoring.folder import WEIGHTS
 from fledge.corpus.scoring.linear import FitConfig, Linear, counts, fit, softmax
-from fledge.corpus.scoring.quality import WEIGHTS, Classifier
+from fledge.corpus.scoring.quality import Classifier
 from fledge.corpus.scoring.quality_report import auc, best_temperature, calibration
 from fledge.corpus.scoring.words import hash_words, prepared, words_of
 from fledge.stages import classifier as stage

@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import zstandard
-from corpus_pages import CHINESE, ENGLISH, html, variant
+from corpus_pages import CHINESE, ENGLISH, html, read, variant
 
 from fledge.core.artefact import read_manifest
 from fledge.corpus.pages import Found, Refused
@@ -26,16 +26,6 @@ from fledge.corpus.tables import rows
 from fledge.stages import corpus
 
 ROW = json.dumps({"text": ENGLISH}).encode() + b"\n"
-
-
-def read(path: Path, **config: object) -> tuple[list[Found], list[Refused]]:
-    items = [
-        item
-        for shard in discover([str(path)], 1).shards
-        for part in shard.parts
-        for item in read_part(part, ReadConfig.model_validate(config))
-    ]
-    return [i for i in items if isinstance(i, Found)], [i for i in items if isinstance(i, Refused)]
 
 
 @pytest.mark.parametrize("name", ["a.jsonl", "a.jsonl.zst", "a.txt", "a.txt.zst"])

@@ -14,7 +14,8 @@ from corpus_pages import CHINESE, ENGLISH
 from fledge.core.artefact import read_manifest
 from fledge.core.config import build
 from fledge.core.errors import ArtefactError, ConfigError, DataError
-from fledge.corpus.scoring.ngram import WEIGHTS, NgramModel, framed
+from fledge.corpus.scoring.folder import WEIGHTS
+from fledge.corpus.scoring.ngram import NgramModel, framed
 from fledge.corpus.scoring.ngram_count import Counted, count_model, discounts
 from fledge.corpus.scoring.units import END, START, UNKNOWN, Units, UnitsConfig
 from fledge.stages import ngram as stage

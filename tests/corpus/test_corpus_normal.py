@@ -7,17 +7,15 @@ import json
 from pathlib import Path
 
 import pytest
-from corpus_pages import CHINESE, ENGLISH, html, record, write_warc
+from corpus_pages import CHINESE, ENGLISH, html, read, record, write_warc
 
 from fledge.core.errors import ConfigError
 from fledge.corpus.extraction.extract import Extractor, extract
 from fledge.corpus.extraction.normalise import NormaliseConfig, normalise, repair
 from fledge.corpus.extraction.urls import BlockList, UrlsConfig
 from fledge.corpus.judging.language import LanguageConfig, chinese_facts, chinese_script, identify
-from fledge.corpus.pages import Found, Refused
-from fledge.corpus.reading.inputs import ReadConfig, discover
+from fledge.corpus.pages import Found
 from fledge.corpus.reading.licences import allowed, is_licence_file, licence_of
-from fledge.corpus.reading.read import read_part
 from fledge.corpus.tables import rows
 from fledge.stages import corpus
 
@@ -81,6 +79,7 @@ def test_short_and_mixed_texts() -> None:
     for text, language in (
         ("你好", "zh"), ("Hello there, how are you?", "en"), ("我用 Python 写了一个小程序", "zh"),
         ("佢哋唔喺屋企", "zh"), ("こんにちは、元気ですか", "ja"), ("안녕하세요", "ko"), ("123 456", "und"),
+        ("杵声齐・捣练子\n砧面莹，杵声齐。捣就征衣泪墨题。", "zh"),  # a title's middle dot is no kana
     ):  # fmt: skip
         assert identify(text, config)[0] == language, text
 
@@ -151,22 +150,17 @@ def test_source_keeps_the_nearest_licence(tmp_path: Path) -> None:
         (tree / name).write_text(text)
     (tmp_path / "alone.py").write_text("x = 1")
 
-    def read(*inputs: Path, **config: object) -> list[Found | Refused]:
-        shards = discover([str(path) for path in inputs], 1).shards
-        settings = ReadConfig.model_validate(config)
-        return [item for shard in shards for part in shard.parts for item in read_part(part, settings)]
-
-    items = read(tree, tmp_path / "alone.py")
-    licences = {item.source: item.meta.get("licence") for item in items if isinstance(item, Found)}
+    found, _ = read(tree, tmp_path / "alone.py")
+    licences = {item.source: item.meta.get("licence") for item in found}
     both = "BSD-2-Clause AND GPL-3.0-only"
     assert licences == {
         "tree/LICENSE": "MIT", "tree/a.py": "MIT", "tree/b.c": "GPL-2.0-only OR MIT", "tree/notes.md": "MIT",
         "tree/vendor/COPYING": both, "tree/vendor/LICENSE-BSD": both, "tree/vendor/deep/c.py": both, "alone.py": None,
     }  # fmt: skip
-    refused = [item for item in read(tree, tmp_path / "alone.py", licences=["MIT"]) if isinstance(item, Refused)]
+    _, refused = read(tree, tmp_path / "alone.py", licences=["MIT"])
     assert [(item.source, item.rule, item.error) for item in refused] == [
         ("tree/vendor/deep/c.py", "licence", False), ("alone.py", "licence", False)
     ]  # fmt: skip
     rows_file = tmp_path / "rows.jsonl"
     rows_file.write_text(json.dumps({"text": ENGLISH, "license": "CC0-1.0"}))
-    assert [item.meta["licence"] for item in read(rows_file) if isinstance(item, Found)] == ["CC0-1.0"]
+    assert [item.meta["licence"] for item in read(rows_file)[0]] == ["CC0-1.0"]

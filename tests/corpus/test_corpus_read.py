@@ -11,24 +11,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import zstandard
-from corpus_pages import CHINESE, ENGLISH, html, raw_record, record, write_warc
+from corpus_pages import CHINESE, ENGLISH, html, raw_record, read, record, write_warc
 
 from fledge.core.errors import ConfigError
 from fledge.corpus.extraction.extract import extract
-from fledge.corpus.pages import Found, Refused
+from fledge.corpus.pages import Found
 from fledge.corpus.reading.charset import decode
-from fledge.corpus.reading.inputs import ReadConfig, discover
-from fledge.corpus.reading.read import read_part, split_text
-
-
-def read(*inputs: Path | str, **config: object) -> tuple[list[Found], list[Refused]]:
-    found: list[Found] = []
-    refused: list[Refused] = []
-    for shard in discover([str(item) for item in inputs], 200_000).shards:
-        for part in shard.parts:
-            for item in read_part(part, ReadConfig.model_validate(config)):
-                (found if isinstance(item, Found) else refused).append(item)  # type: ignore[arg-type]
-    return found, refused
+from fledge.corpus.reading.inputs import discover
+from fledge.corpus.reading.read import split_text
 
 
 def text_of(item: Found) -> str:

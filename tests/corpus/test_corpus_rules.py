@@ -15,17 +15,15 @@ from corpus_pages import CHINESE, ENGLISH
 
 from fledge.core.config import build
 from fledge.core.errors import ConfigError
-from fledge.corpus.chain import Chain, ChainConfig
+from fledge.corpus.judging import rule_pages
 from fledge.corpus.judging.damage import damage
 from fledge.corpus.judging.language import LanguageConfig, identify, scores
-from fledge.corpus.judging.line_rules import LinesConfig, without
 from fledge.corpus.judging.measures import Measures
 from fledge.corpus.judging.personal import find_personal, luhn, mask, valid_identity
 from fledge.corpus.judging.rule_sets import SETS, Limits
 from fledge.corpus.judging.rulebook import RULES
 from fledge.corpus.judging.rules import Broken, RulesConfig, judge, measure
 from fledge.corpus.judging.toxic import ToxicConfig, toxicity
-from fledge.corpus.pages import Drop, Found, Page
 from fledge.corpus.text.tokens import hash_tokens, tokens
 
 
@@ -61,6 +59,8 @@ def broken_by(text: str, language: str, config: RulesConfig | None = None) -> Br
         ("lorem_ipsum", "Lorem ipsum dolor, lorem ipsum", "en", 2),
         ("stop_words", "the cat and the hat", "en", 3),
         ("stop_words", "他是我的朋友", "zh", 3),
+        ("function_words", "Prime rib was tough. Staff were pleasant.", "en", 2 / 7),
+        ("function_words", "cheap watches online shop", "en", 0),
         ("unique_words", "a b a c", "en", 0.75),
         ("unique_characters", "好好学学", "zh", 0.5),
         ("entropy", "a b a b", "en", 0.6931471805599453),
@@ -319,28 +319,9 @@ def test_abuse_is_dense() -> None:
     assert toxicity(ENGLISH) == (0.0, 0.0)
 
 
-def test_lines_that_are_no_part_of_the_text() -> None:
-    text = f"{ENGLISH}\nSign in\n\nWe use cookies on this page.\n1,204 likes\nPlease enable JavaScript.\nA title"
-    text += "\n版权所有 某某公司\n阅读全文"
-    config = build(LinesConfig, {"drop": ["javascript", "policy", "interface", "counter"]})
-    left, share, gone = without(text, config)
-    assert left == f"{ENGLISH}\n\nA title"
-    assert gone == {"interface": 2, "policy": 2, "counter": 1, "javascript": 1}
-    assert share == pytest.approx(1 - len(ENGLISH + "A title") / sum(map(len, text.split("\n"))))
-    assert without(text, build(LinesConfig, {"drop": ["terminal", "short"]}))[0].startswith(ENGLISH + "\n\nWe use")
-    assert without(CHINESE, build(LinesConfig, {"drop": ["terminal", "short"]})) == (CHINESE, 0.0, {})
-    assert without(text, LinesConfig()) == (text, 0.0, {})
-    with pytest.raises(ConfigError, match="terminal"):
-        build(LinesConfig, {"drop": ["terminals"]})
-
-
-def test_a_page_of_which_too_much_goes_leaves() -> None:
-    chain = Chain(build(ChainConfig, {"lines": {"drop": ["policy"], "most": 0.3}}))
-    policy = "\n".join(f"Our privacy policy, part {n}, tells you what we do with the data." for n in range(9))
-    some, most = chain.judge([Found("a", n, "text", f"{ENGLISH}\n{policy[:cut]}") for n, cut in enumerate((60, 600))])
-    assert isinstance(some, Page)
-    assert some.text == ENGLISH
-    assert some.meta["lines"] == {"policy": 1}
-    assert isinstance(most, Drop)
-    assert (most.stage, most.rule, most.threshold) == ("lines", "too_many", 0.3)
-    assert most.values["lines.share"] == most.value > 0.5
+def test_every_set_has_its_page_and_it_is_that_of_the_code() -> None:
+    assert set(rule_pages.ABOUT) == {name for sets in SETS.values() for name in sets}
+    folder = Path(__file__).parents[2] / "docs" / "rules"
+    for name in rule_pages.ABOUT:
+        written = (folder / f"{name}.md").read_text(encoding="utf-8")
+        assert written == rule_pages.page(name), "python -m fledge.corpus.judging.rule_pages docs/rules"

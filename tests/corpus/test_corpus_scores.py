@@ -87,6 +87,11 @@ def test_bits_per_byte_are_those_of_the_logits(folder: Path) -> None:
         assert value == pytest.approx(nats / math.log(2) / len(text.encode()), rel=1e-4)
 
 
+def test_only_the_beginning_of_a_text_is_read(folder: Path) -> None:
+    cut, whole = (Checkpoint(folder / "model", size).score([ENGLISH], ["en"])["bits_per_byte"] for size in (40, 4000))
+    assert cut == Checkpoint(folder / "model").score([ENGLISH[:40]], ["en"])["bits_per_byte"] != whole
+
+
 def test_a_model_that_knows_nothing_gives_every_token_the_same(tmp_path: Path) -> None:
     words = cases.tokenizer()
     decoder = cases.Decoder(cases.shape(words.vocab_size))

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+import random
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from corpus_pages import CHINESE, ENGLISH, variant
+from corpus_pages import CHINESE, ENGLISH, TASKS, variant
+from test_corpus_classifier import make as make_classifier
+from test_corpus_classifier import shop, write_sets
 
 from fledge.commands.review import interval
 from fledge.core.config import build
@@ -93,16 +97,67 @@ def test_every_page_has_its_values_kept_or_not(made: Path) -> None:
 def test_replay_of_the_same_thresholds_is_what_happened(made: Path) -> None:
     found = replay(made, ChainConfig())
     assert found.changed == 0
-    happened: dict[str, int] = {}
-    for stage, rule in decisions(made).values():
-        key = {"personal": "personal.any", "contamination": "contamination.any"}.get(stage, f"{stage}.{rule}")
-        happened[key] = happened.get(key, 0) + 1
-    stayed = happened.pop(".")
-    assert {name: total.first for name in found.effects if (total := found.total(name)).first} == happened
+    took = happened(made)
+    stayed = took.pop(".")
+    assert {name: total.first for name in found.effects if (total := found.total(name)).first} == took
     assert sum(found.kept.values()) == stayed
     for name in found.effects:
         total = found.total(name)
         assert total.only <= total.first <= total.alone == found.overlap[name][name]
+
+
+def happened(made: Path) -> dict[str, int]:
+    """Pages by the step and rule that refused them, as `replay` names these; ``.``: none."""
+    return dict(
+        Counter(
+            {"personal": "personal.any", "contamination": "contamination.any"}.get(stage, f"{stage}.{rule}")
+            for stage, rule in decisions(made).values()
+        )
+    )
+
+
+def test_replay_knows_every_step(tmp_path: Path) -> None:
+    """Each of them takes a page at least; the same thresholds decide the same, and others are told of."""
+    sets = write_sets(tmp_path)
+    make_classifier(tmp_path / "model", {"good": sets["good"], "toxic": sets["bad"]})
+    write_jsonl(
+        tmp_path / "tests.jsonl",
+        [{"id": "t", "messages": [{"role": "user", "content": TASKS}], "verifier": "number", "answer": {"value": "1"}}],
+    )
+    rng, rude = random.Random(1), "You stupid idiot, shut up, you worthless moron. "
+    policy = "Our privacy policy tells you what we do with the data.\n"
+    texts = [
+        f"{variant(ENGLISH, 30)}\n{policy * 9}", policy * 3, f"{ENGLISH}\n\n" * 9, f"{ENGLISH} {TASKS}",
+        variant(ENGLISH, 40) + " Write to jonas.k@mail.example.org", rude + ENGLISH[:200], shop(rng, "en"),
+        shop(rng, "en"), variant(ENGLISH, 31), variant(CHINESE, 32), "Ein kurzer Satz über den Frühling. " * 8,
+        CHINESE.encode().decode("latin-1"), ENGLISH[:40],
+    ]  # fmt: skip
+    write_jsonl(tmp_path / "in.jsonl", [{"text": text, "url": f"http://b.example/{n}"} for n, text in enumerate(texts)])
+    values: dict[str, Any] = {
+        "lines": {"drop": ["policy"]}, "duplicates": {"repeats": {"paragraphs": True, "most": 0.5}},
+        "toxic": {"classifier": str(tmp_path / "model"), "probability": 0.999},
+        "scores": {"classifier": str(tmp_path / "model"), "limits": {"zh": {"quality.good": {"max": 0.1}}}},
+        "decontaminate": [str(tmp_path / "tests.jsonl")],
+    }  # fmt: skip
+    made = corpus.run(build(corpus.Config, {"inputs": [str(tmp_path / "in.jsonl")], **values}), tmp_path / "corpus")
+    took = happened(made)
+    found = replay(made, build(ChainConfig, values))
+    assert found.changed == 0
+    assert {name: total.first for name in found.effects if (total := found.total(name)).first} | {
+        ".": sum(found.kept.values())
+    } == took
+    assert {name.partition(".")[0] for name in took} == {
+        "", "damage", "language", "lines", "personal", "toxic", "contamination", "rules", "scores",
+    }  # fmt: skip
+    assert {"lines.too_many", "lines.repeats", "toxic.insults", "toxic.classifier"} <= set(took)
+    assert took["lines.too_many"] == 1, "of which no line is left"
+    values["lines"]["most"] = 0.3
+    assert replay(made, build(ChainConfig, values)).total("lines.too_many").first == 2
+    # what left before was not scored, and would stay now: as much is said
+    values["scores"]["limits"] = {"en": {"quality.good": {"min": 0.1}}}
+    assert replay(made, build(ChainConfig, values)).unmeasured["en.quality.good"] == 0
+    values["rules"] = {"limits": {"en": {"words": {"min": 1}}}}
+    assert replay(made, build(ChainConfig, values)).unmeasured["en.quality.good"] == 1
 
 
 def test_replay_of_other_thresholds_is_what_a_new_run_does(pages: Path, made: Path) -> None:
@@ -118,15 +173,17 @@ def test_replay_of_other_thresholds_is_what_a_new_run_does(pages: Path, made: Pa
 
 
 def test_the_page_shows_rules_values_and_what_other_thresholds_would_do(made: Path, tmp_path: Path) -> None:
-    same = write_corpus_report(made, ChainConfig(), ChainConfig(), tmp_path / "same.html").read_text()
+    as_made = replay(made, ChainConfig())
+    same = write_corpus_report(made, as_made, as_made, ChainConfig(), tmp_path / "same.html").read_text()
     for text in ("rules.unique words", "Overlap", "a.example", "Refuses", 'class="chart"', "村子后面"):
         assert text in same
     assert ">would stay<" not in same
-    other = write_corpus_report(made, ChainConfig(), build(ChainConfig, OTHER), tmp_path / "other.html").read_text()
+    config = build(ChainConfig, OTHER)
+    other = write_corpus_report(made, as_made, replay(made, config), config, tmp_path / "other.html").read_text()
     assert ">would stay<" in other
     assert "<script" not in other
     with pytest.raises(ArtefactError, match="values"):
-        write_corpus_report(tmp_path, ChainConfig(), ChainConfig(), tmp_path / "none.html")
+        replay(tmp_path, ChainConfig())
 
 
 def test_intervals_of_a_share() -> None:

@@ -8,21 +8,7 @@ from pathlib import Path
 
 import pytest
 import zstandard
-from corpus_pages import CHINESE, ENGLISH, html, raw_record, record, write_warc
-
-from fledge.corpus.pages import Found, Refused
-from fledge.corpus.reading.inputs import ReadConfig, discover
-from fledge.corpus.reading.read import read_part
-
-
-def read(path: Path, **config: object) -> tuple[list[Found], list[Refused]]:
-    items = [
-        item
-        for shard in discover([str(path)], 1).shards
-        for part in shard.parts
-        for item in read_part(part, ReadConfig.model_validate(config))
-    ]
-    return [i for i in items if isinstance(i, Found)], [i for i in items if isinstance(i, Refused)]
+from corpus_pages import CHINESE, ENGLISH, html, raw_record, read, record, write_warc
 
 
 def response(url: str, body: bytes, headers: str) -> bytes:

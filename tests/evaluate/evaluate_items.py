@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import Any
 
+from fledge.core.readers import write_jsonl
 from fledge.core.records import Message, Task
+from fledge.evaluate.stage import summarise
 
 # question, language, reply that is learnt, verifier, answer, skill, wording, level, score that the reply deserves
 ITEMS: list[tuple[str, str, str, str, dict[str, Any], str, str, str, float]] = [
@@ -28,3 +32,28 @@ def make_task(number: int) -> Task:
         id=f"t{number}", messages=(Message(role="user", content=question),), verifier=verifier, answer=answer,
         skill=skill, language=language, meta=meta,
     )  # fmt: skip
+
+
+def evaluation(folder: Path, scores: dict[tuple[str, str], list[float]], start: int = 0, **more: Any) -> Path:
+    """A folder as the stage writes it."""
+    rows = [
+        {
+            "id": f"{skill}-{language}-{number}",
+            "skill": skill,
+            "language": language,
+            "wording": "seen",
+            "level": None,
+            "prompt": [{"role": "user", "content": f"{skill} {number}"}],
+            "reply": "r",
+            "score": score,
+            "detail": "",
+            "tokens": 1,
+            "finish": "stop",
+        }
+        for (skill, language), values in scores.items()
+        for number, score in enumerate(values, start)
+    ]
+    folder.mkdir()
+    write_jsonl(folder / "results.jsonl", rows)
+    (folder / "scores.json").write_text(json.dumps(summarise(rows, [], 100, 0) | more))
+    return folder

@@ -5,41 +5,15 @@ from __future__ import annotations
 import io
 import json
 from pathlib import Path
-from typing import Any
 
 import pytest
+from evaluate_items import evaluation
 from rich.console import Console
 
 from fledge.commands.summary import print_scores
 from fledge.core.errors import ArtefactError
 from fledge.core.readers import write_jsonl
 from fledge.evaluate.compare import compare, table
-from fledge.evaluate.stage import summarise
-
-
-def evaluation(folder: Path, scores: dict[tuple[str, str], list[float]], start: int = 0, **more: Any) -> Path:
-    """A folder as the stage writes it."""
-    rows = [
-        {
-            "id": f"{skill}-{language}-{number}",
-            "skill": skill,
-            "language": language,
-            "wording": "seen",
-            "level": None,
-            "prompt": [{"role": "user", "content": f"{skill} {number}"}],
-            "reply": "r",
-            "score": score,
-            "detail": "",
-            "tokens": 1,
-            "finish": "stop",
-        }
-        for (skill, language), values in scores.items()
-        for number, score in enumerate(values, start)
-    ]
-    folder.mkdir()
-    write_jsonl(folder / "results.jsonl", rows)
-    (folder / "scores.json").write_text(json.dumps(summarise(rows, [], 100, 0) | more))
-    return folder
 
 
 def test_paired_difference(tmp_path: Path) -> None:

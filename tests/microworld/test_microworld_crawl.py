@@ -8,13 +8,14 @@ import hashlib
 import json
 import re
 import tracemalloc
-from collections import defaultdict
+from collections import Counter, defaultdict
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import fledge
+from fledge.core.errors import ConfigError
 from fledge.microworld import Config, presets, tasks
 from fledge.microworld.crawl.stream import Crawl, write
 from fledge.microworld.crawl.table import DECOYS, KINDS
@@ -233,3 +234,20 @@ def _lists(tree: ast.Module) -> list[frozenset[str]]:
             if len(strings) >= 5:
                 found.append(frozenset(strings))
     return found
+
+
+def test_a_dirty_crawl_has_its_kinds_as_often_as_it_says() -> None:
+    config = presets["dirty"].model_copy(update={"pages": 330, "tests_per_skill": 5})
+    wanted, turns = config.defect_kinds, 10
+    assert sum(wanted.values()) * turns == config.pages * config.defect_rate
+    found = Counter(page.defect for page in _crawl(config))
+    assert found.pop(None) == config.pages
+    assert found == {kind: turns * count for kind, count in wanted.items()}
+
+
+def test_kinds_that_there_are_not_are_refused() -> None:
+    with pytest.raises(ConfigError, match="no kind 'mojibak'"):
+        _crawl(CONFIG.model_copy(update={"defect_kinds": {"mojibak": 1}}))
+    with pytest.raises(ValueError, match="defects=all only"):
+        Config(defect_kinds={"mojibake": 1})
+    assert "defect_kinds" not in CONFIG.plain()

@@ -58,7 +58,7 @@ def test_outputs_and_gradients_equal_the_plain_formula(name: str, block: int) ->
 def test_long_roots_go_to_the_fused_kernel_and_agree() -> None:
     layout = Layout.of([40, 300, 5, 9, 260], [-1, -1, -1, 2, -1])
     for got, expected in zip(*both(layout, torch.float32, long=256), strict=True):
-        torch.testing.assert_close(got, expected, atol=2e-5, rtol=1e-5)
+        torch.testing.assert_close(got, expected, atol=5e-5, rtol=1e-5)  # sums of 300 in another order
 
 
 @pytest.mark.parametrize("name", ["documents", "a tree", "random 0"])

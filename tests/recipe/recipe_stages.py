@@ -3,20 +3,27 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from pathlib import Path
+from typing import ClassVar
 
 from pydantic import Field
 
 from fledge.core.artefact import produce
 from fledge.core.bench import Bench
 from fledge.core.config import Config as BaseConfig
+from fledge.core.config import Preset, WithPresets
 
 
 class Inner(BaseConfig):
     factor: int = 1
 
 
-class Config(BaseConfig):
+class Config(WithPresets):
+    presets: ClassVar[Mapping[str, Preset]] = {
+        "long": Preset({"text": "long", "times": 3, "inner": {"factor": 5}}, "nobody published it")
+    }
+
     text: str = "x"
     source: Path | None = None
     more: tuple[Path, ...] = ()
@@ -26,8 +33,6 @@ class Config(BaseConfig):
     interrupt: Path | None = Field(None, exclude=True, description="stop as Ctrl-C does while this file exists")
     seed: int = 0
 
-
-presets = {"long": Config(text="long", times=3)}
 
 
 def run(config: Config, out: Path, redo: bool = False) -> None:

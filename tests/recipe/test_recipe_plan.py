@@ -52,8 +52,9 @@ def test_overrides(recipe: Recipe, tmp_path: Path) -> None:
 def test_preset(recipe: Recipe, tmp_path: Path) -> None:
     text = "stages: {a: {stage: write, preset: PRESET, times: 2}}"
     (step,) = load_plan(recipe(text.replace("PRESET", "long")), out=tmp_path).steps
-    assert (step.config.text, step.config.times) == ("long", 2)
-    with pytest.raises(ConfigError, match=r"stage a .*\n.*unknown preset 'lon'; did you mean 'long'"):
+    assert (step.config.text, step.config.times, step.config.preset) == ("long", 2, "long")
+    assert step.config.preset_facts() == {"name": "long", "source": "nobody published it", "overridden": ["times"]}
+    with pytest.raises(ConfigError, match=r"stage a .*\n.*unknown preset; did you mean 'long'"):
         load_plan(recipe(text.replace("PRESET", "lon")), out=tmp_path)
 
 

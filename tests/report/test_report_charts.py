@@ -30,6 +30,16 @@ def test_a_chart_is_xml_in_the_colours_of_the_page() -> None:
     assert "<style" not in chart.svg
 
 
+def test_bins_are_one_chart() -> None:
+    """Shares by where a bin begins, in that order, as means over the steps."""
+    rows = [{"step": i, "gap_bin_0.1": 0.25, "gap_bin_-inf": 0.5, "gap_bin_-0.1": i / 2 - 0.5} for i in (1, 2)]
+    (chart,), left = charts(rows)
+    assert (chart.key, left) == ("gap", [])
+    assert chart.last == 0.5
+    names = [text for text in ("-inf", "-0.1", "0.1") if f">{text}<" in chart.svg.replace("−", "-")]
+    assert names == ["-inf", "-0.1", "0.1"]
+
+
 def test_many_points_are_averaged() -> None:
     steps, values = _binned([float(i) for i in range(10_000)], [1.0, 3.0] * 5000)
     assert len(values) == POINTS

@@ -1,39 +1,22 @@
-"""Attacks on the sandbox: each must fail, under every kind of protection that this machine has."""
+"""The sandbox: what runs in it, its limits, what it reports. Attacks have a file of their own."""
 
 from __future__ import annotations
 
 import os
-import socket
 import subprocess
-import sys
-import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from reward_kinds import KINDS
 
 from fledge.reward import sandbox
 from fledge.reward.sandbox import Job, Limits, Result, run_many, run_python
 
-HERE = Path(__file__).resolve()
-
-
-def _available() -> list[str]:
-    found = []
-    for kind in sandbox.KINDS:
-        try:
-            gaps = sandbox.probe(kind)
-        except sandbox.SandboxUnavailable:
-            continue
-        assert gaps == [], f"{kind} starts but is not tight"
-        found.append(kind)
-    return found
-
-
-KINDS = _available()
 pytestmark = pytest.mark.skipif(not KINDS, reason="this machine cannot confine code: no namespaces, no Landlock")
 
 
-@pytest.fixture(params=KINDS)
+@pytest.fixture(params=[pytest.param(kind, marks=[pytest.mark.long] * (kind != KINDS[0])) for kind in KINDS])
 def kind(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
@@ -138,50 +121,7 @@ def test_nothing_is_left_between_jobs(kind: str) -> None:
     assert results[1].passed_all, results[1]
 
 
-def test_speed(kind: str) -> None:
-    """An item costs less than three starts of an interpreter (measured alone: 8 ms; a start: 13 ms). Both are timed
-    here, because the machine may be busy."""
-    jobs = [Job("def f(x): return x + 1", "f", "assert f(1) == 2\nassert f(5) == 6")] * 30
-    ratios = []
-    for _ in range(3):
-        started = time.monotonic()
-        for _ in range(10):
-            subprocess.run([sys.executable, "-I", "-S", "-c", "pass"], check=True)
-        start = (time.monotonic() - started) / 10
-        started = time.monotonic()
-        assert all(result.passed_all for result in run_many(jobs, kind=kind))
-        ratios.append((time.monotonic() - started) / len(jobs) / start)
-        if ratios[-1] < 3:
-            return
-    raise AssertionError(f"times the start of an interpreter: {ratios}")
-
-
-# ---- attacks on the machine ------------------------------------------------------------------------------------------
-
-
-def test_fork_bomb(kind: str) -> None:
-    code = "import os\nwhile True:\n    try:\n        os.fork()\n    except OSError as e:\n        exit(print(e.errno))"
-    result = attack(kind, code)
-    assert (result.status, result.output) == ("done", "1\n")
-    subprocess_code = "import subprocess\nsubprocess.run(['/bin/true'])"
-    assert "PermissionError" in attack(kind, subprocess_code).output
-
-
-def test_thread_bomb(kind: str) -> None:
-    code = """
-import threading, time
-count = 0
-try:
-    while True:
-        threading.Thread(target=time.sleep, args=(9,), daemon=True).start()
-        count += 1
-except Exception as problem:
-    print(count < 2000, type(problem).__name__, flush=True)
-import os
-os._exit(0)
-"""
-    result = attack(kind, code, wall=4)
-    assert result.output.startswith("True") or result.status == "timeout", result
+# ---- limits ----------------------------------------------------------------------------------------------------------
 
 
 def test_memory(kind: str) -> None:
@@ -227,82 +167,6 @@ def test_processor_limit_holds_without_the_wall(kind: str) -> None:
     assert (result.status, result.exit) == ("done", -9)
 
 
-@pytest.mark.parametrize("path", [str(HERE), sandbox.__file__, "/etc/passwd", "/proc/self/status", "/proc/1/environ"])
-def test_reading_files(kind: str, path: str) -> None:
-    result = attack(kind, f"print(open({path!r}).read())")
-    assert "PermissionError" in result.output or "FileNotFoundError" in result.output
-    assert "def test_reading" not in result.output
-
-
-def test_listing_and_writing_folders(kind: str, tmp_path: Path) -> None:
-    code = f"import os\nfor action in (os.listdir, os.mkdir, os.rmdir):\n    try:\n        action({str(tmp_path)!r})\n"
-    result = attack(kind, code + "    except OSError:\n        print('no')")
-    assert result.output == "no\n" * 3
-    assert tmp_path.is_dir()
-    link = f"import os\nos.symlink({str(HERE)!r}, 'x')"
-    assert "PermissionError" in attack(kind, link).output
-
-
-def test_the_runtime_cannot_be_changed(kind: str) -> None:
-    code = "import json\nopen(json.__file__, 'a').write('#')"
-    output = attack(kind, code).output
-    assert "PermissionError" in output or "Read-only" in output
-
-
-def test_network(kind: str) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port = server.getsockname()[1]
-        result = attack(kind, f"import socket\nsocket.create_connection(('127.0.0.1', {port}), 1)\nprint('connected')")
-        assert "connected" not in result.output.split()
-        assert "PermissionError" in result.output
-    assert "PermissionError" in attack(kind, "import socket\nsocket.socketpair()").output
-
-
-def test_environment_and_arguments(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("SECRET_KEY", "hunter2")
-    result = attack(kind, "import os, sys\nprint(dict(os.environ), sys.argv, sys.path)")
-    assert "hunter2" not in result.output
-    assert result.output.startswith("{} ")
-    assert "fledge/reward" not in result.output
-
-
-def test_killing_the_parent(kind: str) -> None:
-    code = f"""
-import os, signal
-for pid in (os.getppid(), 1, -1, 0, {os.getpid()}):
-    try:
-        os.kill(pid, signal.SIGKILL)
-        print('killed', pid)
-    except OSError:
-        print('no')
-"""
-    first, second = run_many([Job(code), Job("print('alive')")], workers=1, kind=kind)
-    assert first.output == "no\n" * 5
-    assert second.output == "alive\n"
-
-
-def test_kernel_interfaces(kind: str) -> None:
-    """Tracing, mounting, new namespaces, keys, BPF, io_uring, raw ioctl on the terminal: none is allowed."""
-    calls = {"ptrace": 101, "mount": 165, "unshare": 272, "setns": 308, "bpf": 321, "keyctl": 250, "io_uring": 425}
-    calls |= {"process_vm_readv": 310, "userfaultfd": 323, "perf_event_open": 298, "pidfd_open": 434, "chroot": 161}
-    code = f"""
-import ctypes
-libc = ctypes.CDLL(None, use_errno=True)
-for name, number in {calls!r}.items():
-    result = libc.syscall(number, 0, 0, 0, 0, 0)
-    print(name, result, ctypes.get_errno())
-"""
-    if os.uname().machine != "x86_64":
-        pytest.skip("numbers of x86_64")
-    lines = attack(kind, code).output.split("\n")[:-1]
-    assert [line.split()[1:] for line in lines] == [["-1", "1"]] * len(calls), lines
-
-
-def test_limits_cannot_be_raised(kind: str) -> None:
-    code = "import resource as r\nr.setrlimit(r.RLIMIT_AS, (r.RLIM_INFINITY, r.RLIM_INFINITY))\nprint('raised')"
-    assert "raised" not in attack(kind, code).output.split("\n")
-
-
 def test_no_process_outlives_its_job(kind: str) -> None:
     """The whole tree ends with the call, also when code ignores signals."""
     before = _descendants()
@@ -321,118 +185,9 @@ def test_no_folder_is_left(kind: str, tmp_path: Path, monkeypatch: pytest.Monkey
     assert list(tmp_path.iterdir()) == []
 
 
-# ---- attacks on the verdict ------------------------------------------------------------------------------------------
+# ---- the verdict -----------------------------------------------------------------------------------------------------
 
 TESTS = "assert f(1) == 41\nassert f(2) == 42"
-FORGERIES = {
-    "exit early": "import sys\nsys.exit(0)",
-    "exit hard": "import os\nos._exit(0)",
-    "exit when called": "import os\ndef f(x): os._exit(0)",
-    "exit when called, softly": "def f(x): raise SystemExit(0)",
-    "equal to everything": "class A:\n    def __eq__(self, o): return True\ndef f(x): return A()",
-    "an int equal to everything": (
-        "class A(int):\n    def __eq__(self, o): return True\n    __hash__ = int.__hash__\ndef f(x): return A(7)"
-    ),
-    "patched builtins": (
-        "import builtins\nbuiltins.AssertionError = Exception\nbuiltins.compile = None\ndef f(x): return 0"
-    ),
-    "own assertion": "import sys\nsys.exc_info = None\ndef f(x): return None",
-    "written verdict": (
-        "import os, json\n"
-        "for fd in range(3, 64):\n"
-        '    try: os.write(fd, b\'{"passed": 2, "total": 2, "failures": []}\\n\')\n'
-        "    except OSError: pass\n"
-        "def f(x): return 0"
-    ),
-    "written when called": (
-        "import os\n"
-        "def f(x):\n"
-        "    for fd in range(3, 64):\n"
-        '        try: os.write(fd, b\'{"passed": 2, "total": 2, "failures": []}\\n{"value": true}\\n\')\n'
-        "        except OSError: pass\n"
-    ),
-    "searching memory for the tests": (
-        "import gc\n"
-        "found = [o for o in gc.get_objects() if isinstance(o, (dict, list)) and '== 41' in repr(o)[:100000]]\n"
-        "def f(x): return 40 + x if [o for o in found if o is not globals()] else 0"
-    ),
-    "looking up the frames": (
-        "import sys\n"
-        "def f(x):\n"
-        "    frame = sys._getframe()\n"
-        "    while frame:\n"
-        "        if '== 4' + '1' in repr(frame.f_locals): return 40 + x\n"
-        "        frame = frame.f_back\n"
-    ),
-    "a module for the tests": (
-        "open('ast.py', 'w').write('raise SystemExit(0)')\nopen('re.py', 'w').write('1')\ndef f(x): return 0"
-    ),
-    "deep nesting": "import os\ndef f(x): os.write(4, b'[' * 100000 + b'\\n')",
-    "a huge value": "def f(x): return 'x' * (64 << 20)",
-    "an endless iterator": "import itertools\ndef f(x): return itertools.count()",
-    "a forged exception": (
-        'import os, json\ndef f(x): os.write(4, b\'{"error": 3}\\n{"error": ["SystemExit", "0"]}\\n\')'
-    ),
-}
-
-
-@pytest.mark.parametrize("name", FORGERIES)
-def test_forging_the_verdict(name: str) -> None:
-    result = run_python(FORGERIES[name], entry="f", tests=TESTS, limits=Limits(wall=30))
-    assert not result.passed_all, result
-    assert result.passed == 0, result
-    assert result.status != "broken"
-
-
-HELPED = """
-import math
-from operator import eq
-def near(a, b): return abs(a - b) < 1e-6
-assert near(f(1), 41) and near(f(2), 42)
-assert set(map(f, [1, 2])) == set([41, 42]) and isinstance(f(1), int)
-assert math.isclose(f(1), 41) and eq(f(2), 42)
-assert all(map(lambda x: f(x) == 40 + x, [1, 2]))
-for value in filter(None, map(f, [1, 2])):
-    if value in (41, 42):
-        found = True
-    else:
-        break
-assert found
-"""
-SHADOWS = {
-    "a distance of its own": "def abs(x): return 0",
-    "sets that are equal": "def set(x): return 1",
-    "everything is an instance": "def isinstance(x, kind): return True\ndef all(x): return True",
-    "everything is tested": "def filter(*x): return [41]",
-    "names that the tests import": "def eq(a, b): return True\ndef isclose(a, b): return True\nmath = eq",
-    "names that the tests define": "def near(a, b): return True",
-    "a name that the tests bind in a branch": "def found(): pass",
-    "names of the module": (
-        "import json, os\n"
-        'names = ["f", "__builtins__", "__import__", "__build_class__", "__name__", "abs", "set", "found"]\n'
-        'os.write(4, json.dumps({"functions": names}).encode() + b"\\n")'
-    ),
-    "the end of an iteration": "def g(x): raise StopIteration",
-}
-
-
-@pytest.mark.parametrize("name", SHADOWS)
-def test_forging_the_means_of_the_tests(name: str) -> None:
-    """Functions of the candidate do not stand in for what the tests compare with: every assertion fails."""
-    answer = "raise StopIteration" if "iteration" in name else "return 0"
-    code = f"{SHADOWS[name]}\ndef f(x): {answer}"
-    result = run_python(code, entry="f", tests=HELPED, limits=Limits(wall=30))
-    assert (result.status, result.passed, result.total) == ("done", 0, 5), result
-
-
-def test_the_means_of_the_tests_are_pythons_own() -> None:
-    code = "def abs(x): return 0\ndef near(a, b): return False\ndef f(x): return 40 + x"
-    assert run_python(code, entry="f", tests=HELPED).passed_all
-
-
-def test_an_entry_may_be_called_as_a_builtin_is() -> None:
-    code = "def sum(items): return 7\ndef double(x): return 2 * x\ndef max(x): return 0"
-    assert run_python(code, entry="sum", tests="assert sum([1]) == 7 and double(2) == 4 and max(1, 2) == 2").passed_all
 
 
 def test_honest_code_passes_the_same_tests() -> None:
@@ -459,15 +214,42 @@ def test_a_setup_that_fails_fails_all() -> None:
 # ---- when there is no protection -------------------------------------------------------------------------------------
 
 
-def test_refuses_without_protection(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def unconfined(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A machine on which nothing can confine code."""
     monkeypatch.setattr(sandbox, "KINDS", ("bubblewrap",))
     monkeypatch.setattr("shutil.which", lambda name: None)
     sandbox.protection.cache_clear()
-    try:
-        with pytest.raises(sandbox.SandboxUnavailable, match=r"bubblewrap: bwrap is not installed"):
-            run_python("print(1)")
-    finally:
-        sandbox.protection.cache_clear()
+    yield
+    sandbox.protection.cache_clear()
+
+
+@pytest.mark.parametrize("told", [None, "0", "yes"])
+def test_refuses_without_protection(told: str | None, unconfined: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    if told is None:
+        monkeypatch.delenv(sandbox.UNPROTECTED, raising=False)
+    else:
+        monkeypatch.setenv(sandbox.UNPROTECTED, told)
+    with pytest.raises(sandbox.SandboxUnavailable, match=r"bubblewrap: bwrap is not installed"):
+        run_python("print(1)")
+
+
+def test_runs_unprotected_where_told(unconfined: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Limits hold and verdicts are honest, but files can be read: `protection` says so."""
+    monkeypatch.setenv(sandbox.UNPROTECTED, "1")
+    found = sandbox.protection()
+    assert found.kind == "none"
+    assert "FLEDGE_UNPROTECTED_CODE=1" in found.detail
+    assert run_python("def f(x): return 40 + x", entry="f", tests=TESTS).passed_all
+    assert run_python("def f(x): return 0", entry="f", tests=TESTS).passed == 0
+    assert run_python("while True: pass", limits=Limits(wall=0.3)).status == "timeout"
+    assert "def test_runs" in run_python(f"print(open({__file__!r}).read())").output
+
+
+def test_protection_is_not_given_up_where_it_works(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(sandbox.UNPROTECTED, "1")
+    sandbox.protection.cache_clear()
+    assert sandbox.protection().kind == KINDS[0]
 
 
 def test_a_leak_is_found_by_the_probe(monkeypatch: pytest.MonkeyPatch) -> None:

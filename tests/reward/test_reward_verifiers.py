@@ -160,4 +160,4 @@ def test_code_is_never_run_unprotected(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_names() -> None:
     expected = {"number", "exact", "contains", "json", "refusal", "unknown", "python_tests", "gsm8k", "maths"}
-    assert set(verifiers.names()) == expected
+    assert set(verifiers.names()) == expected | {"format", "instructions"}

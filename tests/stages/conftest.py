@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
-from stages_small import Small, easy_tasks
+from stages_small import Small, easy_tasks, moved_model
 
 from fledge.core.config import build
 from fledge.microworld.config import Config as WorldConfig
@@ -39,4 +39,5 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Small:
         module.run(build(module.Config, values), root / name)
     easy_tasks(root / "sums.jsonl")
     result.run("pretrain", root / "pretrain")
+    moved_model(root / "pretrain", root / "moved")
     return result

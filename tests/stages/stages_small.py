@@ -36,16 +36,34 @@ class Small:
                 "batch_tokens": 512, "tokens": 5120, "held_out_tokens": 500,
             },
             "sft": {"model": model, "data": [self.at("world/sft.jsonl")], "batch_size": 8, "epochs": 0.6},
+            "reward": {
+                "model": model, "data": [self.at("world/preferences.jsonl")], "batch_size": 4, "epochs": 1.5,
+                "balance": "skill", "language": 0.1, "centre": 0.01, "held_out": 0.2,
+            },
             "dpo": {
                 "model": model, "data": [self.at("world/preferences.jsonl")], "batch_size": 4, "epochs": 0.8,
                 "replay": replay,
             },
+            "online-dpo": {
+                "model": model, "tasks": [self.at("sums.jsonl")], "steps": 6, "missing_end_penalty": 0.1,
+                "rollout": {"prompts": 4, "samples": 3, "max_new_tokens": 12, "leave_out": []}, "replay": replay,
+                "optimizer": {"lr": 1e-3, "merging": self.merging(every=2)},
+            },
             "grpo": {
                 "model": model, "tasks": [self.at("sums.jsonl")], "steps": 8, "updates": 2, "beta": 0.01,
-                "rollout": {"prompts": 4, "samples": 3, "max_new_tokens": 12}, "replay": replay,
+                "rollout": {"prompts": 4, "samples": 3, "max_new_tokens": 12, "leave_out": []}, "replay": replay,
+            },
+            "ppo": {
+                "model": model, "tasks": [self.at("sums.jsonl")], "steps": 8, "epochs": 2, "minibatches": 2,
+                "value": {"optimizer": {"lr": 1e-3}, "warmup": 3}, "adaptive_kl": {"target": 1.0, "horizon": 100},
+                "rollout": {"prompts": 4, "max_new_tokens": 12, "leave_out": []}, "replay": replay,
+                "ptx": {"shards": self.at("shards"), "context": 64, "ratio": 1.0},
             },
         }[stage]  # fmt: skip
         return {**common, **own, **changes}
+
+    def merging(self, **changes: Any) -> dict[str, Any]:
+        return {"base": self.at("moved"), "sft": self.at("pretrain"), "alpha": 1e-3, "keep": 0.5, **changes}
 
     def run(self, stage: str, out: Path, **changes: Any) -> dict[str, Any]:
         """In this process; returns the manifest."""
@@ -72,3 +90,16 @@ def easy_tasks(path: Path) -> None:
                 "verifier": "contains", "answer": {"any": [*list("aeiou"), "的", "是"]},
             }  # fmt: skip
             file.write(json.dumps(row, ensure_ascii=False) + "\n")
+
+
+def moved_model(model: Path, out: Path) -> None:
+    """A model with every weight a little off, in the place of one before fine-tuning."""
+    import torch
+
+    from fledge.model.hf import load_decoder, save_decoder
+
+    decoder, generator = load_decoder(model), torch.Generator().manual_seed(6)
+    with torch.no_grad():
+        for parameter in decoder.parameters():
+            parameter += 0.02 * torch.randn(parameter.shape, generator=generator)
+    save_decoder(decoder, out)

@@ -14,7 +14,7 @@ from fledge.core.bench import Bench
 from fledge.core.config import build
 from fledge.model.hf import load_config
 from fledge.model.tiles import Tiles
-from fledge.stages import dpo, grpo, pretrain, sft
+from fledge.stages import dpo, grpo, ppo, pretrain, sft
 
 QUICK = Bench(measure=False)
 
@@ -69,6 +69,18 @@ def test_rollouts_are_measured_with_their_optimizer(small: Small) -> None:
     bench = Bench(seconds=0.0)
     grpo.estimate(config, bench)
     assert ["optimizer='muon'" in key for key in bench._known if key.startswith("train")] == [True]
+
+
+def test_ppo_is_two_models_and_its_rollouts(small: Small) -> None:
+    """8 steps are 2 rollouts of 8 answers. Each answer: two models twice, as much text, and what is read before."""
+    plain = ppo.estimate(build(ppo.Config, small.config("ppo", replay=None, ptx=None)), QUICK)
+    assert (plain["steps"], plain["tokens"]) == (8, 2 * 8 * 12 * 5)
+    beside = ppo.estimate(build(ppo.Config, small.config("ppo", replay=None)), QUICK)
+    assert beside["tokens"] == 2 * 8 * 12 * 7
+    assert beside["seconds"] > plain["seconds"] > 0
+    rollout = {"prompts": 4, "samples": 2, "max_new_tokens": 12}
+    alone = grpo.estimate(build(grpo.Config, small.config("grpo", replay=None, rollout=rollout)), QUICK)
+    assert plain["memory_bytes"] > 1.5 * alone["memory_bytes"]
 
 
 def test_long_runs_are_measured_as_they_will_be_compiled(small: Small) -> None:

@@ -26,7 +26,7 @@ def files(folder: Path) -> dict[str, int]:
     return {str(p.relative_to(folder)): p.stat().st_mtime_ns for p in folder.rglob("*")}
 
 
-@pytest.mark.parametrize("stage", ["pretrain", "sft", "dpo", "grpo"])
+@pytest.mark.parametrize("stage", ["pretrain", "sft", "dpo", pytest.param("ppo", marks=pytest.mark.long), "grpo"])
 def test_a_stage(stage: str, small: Small, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     config, out = tmp_path / "config.json", tmp_path / "profile.json"
     config.write_text(json.dumps(small.config(stage)), encoding="utf-8")
@@ -41,7 +41,9 @@ def test_a_stage(stage: str, small: Small, tmp_path: Path, capsys: pytest.Captur
         assert parts[name]["seconds"] > 0, name
     assert sum(part["seconds"] for part in found["parts"]) == pytest.approx(found["seconds"])
     assert (found["sampled"] > 0) == (stage == "grpo")
-    assert found["cycle"] == (2 if stage == "grpo" else 1)
+    assert found["cycle"] == {"ppo": 4, "grpo": 2}.get(stage, 1)
+    models = 2 if stage == "ppo" else 1
+    assert found["memory"]["weights"] == pytest.approx(4 * models * found["parameters"], rel=0.1)
     if stage == "grpo":
         assert parts["source"]["seconds"] > 0.3 * found["seconds"], "sampling takes most of such a step"
     shown = capsys.readouterr().out
@@ -62,7 +64,7 @@ def test_an_artefact_is_a_configuration(small: Small, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("stage", "out", "message"),
     [
-        ("tokenizer", None, "no training stage; pretrain, sft, dpo, grpo are"),
+        ("tokenizer", None, "no training stage; pretrain, sft, reward, dpo, online-dpo, ppo, grpo are"),
         ("sfd", None, "did you mean 'sft'"),
         ("sft", "nowhere/profile.json", "there is no folder"),
     ],

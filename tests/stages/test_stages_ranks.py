@@ -52,6 +52,40 @@ def test_sft_on_two_ranks_is_that_of_one(small: Small, tmp_path: Path) -> None:
 
 
 @pytest.mark.long
+def test_ppo_on_two_ranks(small: Small, tmp_path: Path) -> None:
+    """Both models sharded, the value's one row of head on one rank: the run of one process but for rounding, as long as
+    no sampled token has turned on it."""
+    optimizer = {"lr": 1e-3, "eps": 1e-4}
+    changes = {"optimizer": optimizer, "value": {"optimizer": optimizer, "warmup": 2}, "steps": 4}
+    one, out = small.run("ppo", tmp_path / "one", **changes), tmp_path / "two"
+    done = on_two_ranks("ppo", small.config("ppo", **changes), out)
+    assert done.returncode == 0, done.stderr[-3000:]
+    two = json.loads((out / "manifest.json").read_text(encoding="utf-8"))
+    assert one["metrics"].keys() == two["metrics"].keys()
+    for key in ("loss", "reward", "kl", "value_explained", "value_grad_norm"):
+        assert two["metrics"][key] == pytest.approx(one["metrics"][key], rel=1e-3, abs=1e-5), key
+    for name in ("model.safetensors", "value/model.safetensors"):
+        single, sharded = load_file(tmp_path / "one" / name), load_file(out / name)
+        assert max(float((single[key] - sharded[key]).abs().max()) for key in single) < 1e-4
+
+
+@pytest.mark.long
+def test_adapters_and_dropout_on_two_ranks_are_those_of_one(small: Small, tmp_path: Path) -> None:
+    """Sharded adapters beside a frozen model; masks that know tokens, not ranks."""
+    changes: dict[str, Any] = {"lora": {"r": 4}, "dropout": 0.2, "epochs": 0.1, "optimizer": {"lr": 1e-2, "eps": 1e-4}}
+    one = small.run("sft", tmp_path / "one", **changes)
+    done = on_two_ranks("sft", small.config("sft", **changes), tmp_path / "two")
+    assert done.returncode == 0, done.stderr[-3000:]
+    two = json.loads((tmp_path / "two" / "manifest.json").read_text(encoding="utf-8"))
+    assert two["metrics"]["loss"] == pytest.approx(one["metrics"]["loss"], rel=1e-4)
+    single, sharded = (load_file(tmp_path / name / "adapter_model.safetensors") for name in ("one", "two"))
+    assert single.keys() == sharded.keys()
+    for name, value in single.items():
+        assert float((value - sharded[name]).abs().max()) < 1e-4, name
+    assert any(float(value.abs().max()) > 1e-3 for name, value in single.items() if "lora_B" in name)
+
+
+@pytest.mark.long
 def test_two_ranks_leave_alone_what_is_done(small: Small) -> None:
     out = Path(small.at("pretrain"))
     before = (out / "manifest.json").read_bytes()

@@ -182,3 +182,20 @@ def test_real_pairs_and_sums(made: dict[str, Path], real_data: Path) -> None:
     direct = next(iter(read_records(real_data / "eval/gsm8k/train.jsonl.gz", Task)))
     assert direct.id == sums[0].id
     assert direct.messages == sums[0].messages
+
+
+def test_preferences_in_the_shape_of_apis(tmp_path: Path) -> None:
+    """Any shape in, that of fine-tuning APIs out, and back; what it cannot say is refused with its place."""
+    file = tmp_path / "pairs.jsonl"
+    rows = [{"prompt": "q", "chosen": "good", "rejected": "bad"}, {"prompt": "r", "chosen": "g", "rejected": "b"}]
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    to = {"kind": "preference", "shape": "api", "sources": [{"path": str(file)}]}
+    records.run(stage_config("records", to, "test"), tmp_path / "api")
+    there = (tmp_path / "api" / "records.jsonl").read_text(encoding="utf-8").splitlines()
+    assert [sorted(json.loads(line)) for line in there] == [["input", "non_preferred_output", "preferred_output"]] * 2
+    back = {"kind": "preference", "sources": [{"path": str(tmp_path / "api" / "records.jsonl")}]}
+    records.run(stage_config("records", back, "test"), tmp_path / "back")
+    again = list(read_records(tmp_path / "back" / "records.jsonl", Preference))
+    assert [(pair.chosen, pair.rejected) for pair in again] == [("good", "bad"), ("g", "b")]
+    with pytest.raises(ConfigError, match="shape=api is one of preferences"):
+        stage_config("records", {**to, "kind": "task"}, "test")

@@ -108,6 +108,11 @@ def test_instructions_as_documents(small: Small, tmp_path: Path) -> None:
     for row, dialogue in zip(rows, said, strict=True):
         for message in dialogue["messages"]:
             assert message["content"].strip() in row["text"]
+        # the examples stand before it, as many as are told
+        assert row["text"].endswith(dialogue["messages"][-1]["content"].strip())
+        asked = sum(message["role"] == "user" for message in dialogue["messages"])
+        for mark in ("\nUser: ", "\nInstruction: ", "\n用户：", "\n指令："):  # no dialogue there says these itself
+            assert f"\n{row['text']}".count(mark) in (0, asked + row["meta"]["examples"])
     out = small.run("pretrain", tmp_path / "model", shards=str(tmp_path / "out"),
                     mixture={"kinds": {"instruction": 0.1}, "max_epochs": 20})  # fmt: skip
     mixed = out["metrics"]["mixture"]

@@ -17,7 +17,7 @@ from fledge.core.errors import ArtefactError, ConfigError
 from fledge.model import sizes
 from fledge.model.hf import load_config
 from fledge.stages import pretrain
-from fledge.stages.shards import ids_hash
+from fledge.tokenizer.tokenizer import ids_hash
 
 
 def other_ids(folder: str, out: Path) -> Path:

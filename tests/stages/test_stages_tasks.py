@@ -11,9 +11,10 @@ from stages_small import Small
 
 from fledge.core.errors import ConfigError, DataError, FledgeError
 from fledge.core.readers import OnError
+from fledge.core.records import Task
 from fledge.reward import sandbox
 from fledge.stages.dialogues import Account, read_conversations, read_preferences
-from fledge.stages.grpo import read_tasks
+from fledge.stages.rollouts import read_tasks
 from fledge.tokenizer.tokenizer import Tokenizer
 
 
@@ -116,10 +117,14 @@ def test_a_run_goes_on_with_the_tasks_that_it_began_with(small: Small, tmp_path:
 
     config, words = build(grpo.Config, small.config("grpo")), Tokenizer.load(small.root / "pretrain")
     tasks = read_tasks(config.tasks, words, 64, "fail", Account())
-    state = json.loads(json.dumps(grpo.Rollouts(tasks, config, words, 64, None, None).state()))
-    grpo.Rollouts(tasks, config, words, 64, None, None).load_state(state)
+
+    def source(tasks: list[Task]) -> grpo.Groups:
+        return grpo.Groups(grpo.make_sampler(config, tasks, words, 64), config, None, None)
+
+    state = json.loads(json.dumps(source(tasks).state()))
+    source(tasks).load_state(state)
     with pytest.raises(DataError, match="begun with 12 usable tasks and now has 11"):
-        grpo.Rollouts(tasks[1:], config, words, 64, None, None).load_state(state)
+        source(tasks[1:]).load_state(state)
 
 
 def talk(question: str, **answer: Any) -> dict[str, Any]:

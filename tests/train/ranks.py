@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 from safetensors.torch import save_file
-from test_train_gradient import CASES
+from test_train_gradient import CASES, module
 
 from fledge.model.config import DecoderConfig
 from fledge.model.decoder import Decoder
@@ -24,14 +24,14 @@ def main(out: Path, shape: str) -> None:
         for name, (objective, make) in CASES.items():
             decoder = Decoder(config)
             decoder.initialise(0)
+            decoder = module(name, decoder)
             trainee = Trainee(decoder, OptimizerConfig(lr=1.0), torch.float32, mesh)
             loop = Loop(LoopConfig(micro_tokens=64), {"policy": trainee}, None, objective, 1, out, "", mesh)  # type: ignore[arg-type]
             examples = make(True)
             totals: dict[str, list[float]] = {}
             denominators = objective.denominators(examples)
-            for micro in loop._micro_batches(examples):
-                loop._accumulate(micro, denominators, totals, 0)
-            row = loop._reduce(totals)
+            loop.accumulate("policy", examples, denominators, totals)
+            row = loop.reduce(totals)
             grads = {n: p.grad.full_tensor() for n, p in decoder.named_parameters() if p.grad is not None}  # type: ignore[attr-defined]
             if mesh.first:
                 save_file({**grads, "loss": torch.tensor(row["loss"])}, out / f"{name}.safetensors")

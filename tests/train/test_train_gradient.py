@@ -3,29 +3,57 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
-from train_examples import documents, groups, pairs
+from train_examples import documents, experience, groups, pairs, rankings
 
 from fledge.model.decoder import Decoder
-from fledge.stages.dialogues import WithReplay
-from fledge.stages.dpo import Dpo
+from fledge.model.scalar import ScalarDecoder
+from fledge.stages.dialogues import WithReplay, beside
+from fledge.stages.dpo import Dpo, DpoSettings
 from fledge.stages.grpo import Grpo
-from fledge.train.batch import Example, Segment, cut, empty_example, pack
-from fledge.train.objective import Likelihood, Objective
+from fledge.stages.online_dpo import BestOnly, OnlineDpo
+from fledge.stages.ppo import Ppo
+from fledge.stages.reward import BradleyTerry
+from fledge.train.batch import Example, PackedBatch, Segment, cut, empty_example, pack
+from fledge.train.objective import Likelihood, Objective, Outputs, Terms
 from fledge.train.optimizer import OptimizerConfig
 from fledge.train.trainee import Trainee
 
 Make = Callable[[bool], list[Example]]
 
 
-def with_replay(examples: list[Example]) -> list[Example]:
-    replayed = [
-        Example(tuple(Segment(s.tokens, s.weight, values={"replay": 1.0}) for s in e.segments)) for e in documents(3, 7)
+def with_replay(examples: list[Example], name: str = "replay") -> list[Example]:
+    return examples + [beside(example, name) for example in documents(3, 7)]
+
+
+def best_only(shared: bool) -> list[Example]:
+    """Pairs of which the worse answer is not there."""
+    cut_off = [replace(e, segments=e.segments[: 2 if shared else 1]) for e in pairs(shared=shared)]
+    return [Example(tuple(replace(s, values=s.values) for s in e.segments)) for e in cut_off]
+
+
+class PpoValue(Ppo):
+    """The other module's loss, where the cases have one module."""
+
+    def terms(self, batch: PackedBatch, outputs: Outputs, module: str) -> Terms:
+        return super().terms(batch, outputs, "value")
+
+
+def with_steps(examples: list[Example]) -> list[Example]:
+    """Process rewards: an advantage of each token beside that of its answer."""
+    return [
+        Example(
+            tuple(
+                s.with_columns(step_advantage=np.cos(s.tokens).astype(np.float32)) if s.weight.any() else s
+                for s in e.segments
+            )
+        )
+        for e in examples
     ]
-    return examples + replayed
 
 
 CASES: dict[str, tuple[Objective, Make]] = {
@@ -35,13 +63,40 @@ CASES: dict[str, tuple[Objective, Make]] = {
     "dpo-rdpo": (Dpo(0.3, "rdpo", 0.1), lambda shared: pairs(shared=shared)),
     "dpo-ipo": (Dpo(0.3, "ipo"), lambda shared: pairs(shared=shared)),
     "dpo-normalised-nll": (Dpo(2.0, length_normalised=True, nll=0.2), lambda shared: pairs(shared=shared)),
+    "dpo-nca": (Dpo(0.3, "nca"), lambda shared: pairs(shared=shared)),
+    "online-dpo": (
+        OnlineDpo(DpoSettings(beta=0.3), compare=True), lambda shared: [*pairs(shared=shared), empty_example()],
+    ),
+    "rs_sft": (WithReplay(BestOnly(), 0.5), lambda shared: with_replay(best_only(shared))),
     "dpo-replay": (WithReplay(Dpo(0.3), 0.5), lambda shared: with_replay(pairs(shared=shared))),
     "grpo": (Grpo("grpo", 0.2, 0.2, 0.1, on_policy=False), lambda shared: groups(shared=shared)),
     "grpo-on-policy": (Grpo("grpo", 0.2, 0.2, 0.04), lambda shared: groups(shared=shared)),
     "dr_grpo": (Grpo("dr_grpo", 0.2, 0.2, 0, max_new_tokens=16, on_policy=False), lambda s: groups(shared=s, share="")),
     "dapo": (Grpo("dapo", 0.2, 0.28, 0, on_policy=False), lambda shared: groups(shared=shared, share="")),
+    "grpo-process": (Grpo("grpo", 0.2, 0.2, on_policy=False), lambda shared: with_steps(groups(shared=shared))),
+    "gspo": (Grpo("gspo", 0.1, 0.2, 0.1, on_policy=False, importance_cap=2.0), lambda s: groups(shared=s, near=0.1)),
+    "rloo": (Grpo("rloo", 0.2, 0.2, 0.1, "k2", on_policy=False), lambda s: groups(shared=s, near=0.1)),
+    "reinforce": (Grpo("reinforce", 0.2, 0.2), lambda shared: groups(shared=shared)),
+    "ppo": (Ppo(0.2, 0.15), lambda shared: experience(shared=shared)),
+    "ppo-value": (PpoValue(0.2, 0.15), lambda shared: experience(shared=shared)),
+    "ppo-ptx-replay": (
+        WithReplay(WithReplay(Ppo(0.2, 0.15), 2.0), 0.5, "ptx"),
+        lambda shared: with_replay(with_replay(experience(shared=shared)), "ptx"),
+    ),
+    "reward": (BradleyTerry(0.7, 0.05), lambda shared: rankings(shared=shared)),
+    "reward-language": (BradleyTerry(0.7, 0.05, 0.3), lambda shared: rankings(shared=shared)),
     "grpo-replay": (WithReplay(Grpo("grpo", 0.2, 0.2), 2.0), lambda shared: with_replay(groups(shared=shared))),
 }
+
+
+def module(name: str, decoder: Decoder) -> Decoder:
+    """What the case trains: the decoder, or its body with a scalar head."""
+    if not name.startswith("reward") and name != "ppo-value":
+        return decoder
+    made = ScalarDecoder(decoder.config, language_head=name == "reward-language")
+    made.load_state_dict(decoder.state_dict(), strict=False)
+    made.start_score("normal", 1)
+    return made
 
 
 def gradient(
@@ -70,8 +125,8 @@ def assert_same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor], to
 @pytest.mark.parametrize("name", CASES)
 def test_one_gradient(name: str, tiny_decoder: Decoder) -> None:
     objective, make = CASES[name]
-    examples = make(True)
-    whole, loss = gradient(tiny_decoder, objective, [examples])
+    decoder, examples = module(name, tiny_decoder), make(True)
+    whole, loss = gradient(decoder, objective, [examples])
     assert all(g.norm() > 0 for g in whole.values())
 
     half = len(examples) // 2
@@ -84,20 +139,20 @@ def test_one_gradient(name: str, tiny_decoder: Decoder) -> None:
         [make(False)],
         [[empty_example()], examples],
     ):
-        other, value = gradient(tiny_decoder, objective, [b for b in batches if b] if batches[0] else batches)
+        other, value = gradient(decoder, objective, [b for b in batches if b] if batches[0] else batches)
         assert_same(whole, other)
         assert value == pytest.approx(loss, rel=1e-5)
 
 
 def test_empty_micro_batch_is_no_nan(tiny_decoder: Decoder) -> None:
     """A rank without work still runs: its loss is 0 and its gradient 0, not NaN."""
-    trainee = Trainee(tiny_decoder, OptimizerConfig(lr=1.0))
-    for objective, _ in CASES.values():
-        names = {"nll": 1.0, "dpo": 1.0, "policy": 1.0, "replay": 1.0}
+    for case, (objective, _) in CASES.items():
+        trainee = Trainee(module(case, tiny_decoder), OptimizerConfig(lr=1.0))
+        names = dict.fromkeys(("nll", "dpo", "policy", "value", "replay", "ptx", "pairs", "centre", "language"), 1.0)
         loss, _, _ = trainee.loss(pack([empty_example()]), objective, names)
         loss.backward()
         assert float(loss.detach()) == 0
-        assert all(bool((p.grad == 0).all()) for p in tiny_decoder.parameters() if p.grad is not None)
+        assert all(bool((p.grad == 0).all()) for p in trainee.decoder.parameters() if p.grad is not None)
 
 
 def test_bf16_copy_gives_nearly_the_same_gradient(tiny_decoder: Decoder) -> None:

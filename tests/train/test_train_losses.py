@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import itertools
 import math
+from typing import get_args
 
 import pytest
 import torch
 
-from fledge.train.losses import clipped_ratio, dpo, group_advantages, kl, overlong_penalty
+from fledge.train.losses import SMOOTHED, DpoLoss, bradley_terry, centring, clipped_ratio, dpo, kl
 from fledge.train.schedule import ScheduleConfig, factor
 
-MARGIN = torch.tensor([math.log(0.6 / 0.5) - math.log(0.2 / 0.4)], dtype=torch.float64)
+# pi .6 and .2, reference .5 and .4 for the better and the worse answer
+CHOSEN, REJECTED = (torch.tensor([math.log(p / q)], dtype=torch.float64) for p, q in ((0.6, 0.5), (0.2, 0.4)))
 
 
 @pytest.mark.parametrize(
@@ -19,14 +21,43 @@ MARGIN = torch.tensor([math.log(0.6 / 0.5) - math.log(0.2 / 0.4)], dtype=torch.f
     [("sigmoid", 0, 0.650331), ("cdpo", 0.1, 0.659086), ("rdpo", 0.1, 0.639388), ("ipo", 0, 17.01176)],
 )
 def test_dpo_family(loss: str, smoothing: float, want: float) -> None:
-    assert float(dpo(MARGIN, 0.1, loss, smoothing)) == pytest.approx(want, abs=1e-5)  # type: ignore[arg-type]
+    assert float(CHOSEN - REJECTED) == pytest.approx(0.875469, abs=1e-6)
+    assert float(dpo(CHOSEN, REJECTED, 0.1, loss, smoothing)) == pytest.approx(want, abs=1e-5)  # type: ignore[arg-type]
 
 
 def test_dpo_gradient_weight_and_start() -> None:
-    margin = MARGIN.clone().requires_grad_()
-    dpo(margin, 0.1).sum().backward()
-    assert float(-margin.grad / 0.1) == pytest.approx(0.478127, abs=1e-6)  # type: ignore[operator]
-    assert float(dpo(torch.zeros(1), 0.1)) == pytest.approx(math.log(2))
+    chosen, rejected = (side.clone().requires_grad_() for side in (CHOSEN, REJECTED))
+    dpo(chosen, rejected, 0.1).sum().backward()
+    assert float(-chosen.grad / 0.1) == pytest.approx(0.478127, abs=1e-6)  # type: ignore[operator]
+    assert float(rejected.grad) == -float(chosen.grad)  # type: ignore[arg-type]
+    assert float(dpo(torch.zeros(1), torch.zeros(1), 0.1)) == pytest.approx(math.log(2))
+
+
+@pytest.mark.parametrize("loss", get_args(DpoLoss))
+def test_dpo_gradients_are_those_of_finite_differences(loss: DpoLoss) -> None:
+    generator = torch.Generator().manual_seed(4)
+    sides = [torch.randn(5, generator=generator, dtype=torch.float64).requires_grad_() for _ in range(2)]
+    smoothing = 0.1 if loss in SMOOTHED else 0.0
+    assert torch.autograd.gradcheck(lambda c, r: dpo(c, r, 0.7, loss, smoothing), sides)
+
+
+def test_dpo_with_its_sides_swapped() -> None:
+    """SPEC I.6: L(D) - L(-D) = -bD; cdpo at half is the mean of both."""
+    difference = dpo(CHOSEN, REJECTED, 0.3) - dpo(REJECTED, CHOSEN, 0.3)
+    torch.testing.assert_close(difference, -0.3 * (CHOSEN - REJECTED))
+    mean = (dpo(CHOSEN, REJECTED, 0.3) + dpo(REJECTED, CHOSEN, 0.3)) / 2
+    torch.testing.assert_close(dpo(CHOSEN, REJECTED, 0.3, "cdpo", 0.5), mean)
+
+
+def test_bradley_terry() -> None:
+    """SPEC J1: a gap of 1 -> .313262, of 0 -> .693147; a margin is taken off the gap; the gradient is -s(-gap)."""
+    better, worse = torch.tensor([2.0, -3.0, 2.0], requires_grad=True), torch.tensor([1.0, -3.0, 1.0])
+    loss = bradley_terry(better, worse, torch.tensor([0.0, 0.0, 1.0]))
+    assert loss.tolist() == pytest.approx([0.313262, 0.693147, 0.693147], abs=1e-6)
+    loss.sum().backward()
+    assert better.grad is not None
+    assert better.grad.tolist() == pytest.approx([-1 / (1 + math.e), -0.5, -0.5], abs=1e-6)
+    assert centring(better, worse).tolist() == [9.0, 36.0, 9.0]
 
 
 def test_kl_estimators() -> None:
@@ -44,20 +75,6 @@ def test_clip_cases() -> None:
     torch.testing.assert_close(-clipped_ratio(logp, old, advantage, 0.2, 0.2), torch.tensor([1.2, -1.5, 0.5, -0.8]))
     high = -clipped_ratio(logp, old, advantage, 0.2, 0.28)
     torch.testing.assert_close(high, torch.tensor([1.28, -1.5, 0.5, -0.8]))
-
-
-def test_group_advantages() -> None:
-    """SPEC J.5, sample deviation: [1,0,0,1] -> .86588; [1,0,0,0] -> 1.49970, -.49990; equal rewards -> 0."""
-    scaled = group_advantages(torch.tensor([[1.0, 0, 0, 1], [1.0, 0, 0, 0], [1.0, 1, 1, 1]], dtype=torch.float64))
-    assert scaled[0].tolist() == pytest.approx([0.86588, -0.86588, -0.86588, 0.86588], abs=2e-5)
-    assert scaled[1].tolist() == pytest.approx([1.49970, -0.49990, -0.49990, -0.49990], abs=2e-5)
-    assert scaled[2].tolist() == [0, 0, 0, 0]
-    assert group_advantages(torch.tensor([[1.0, 0, 0, 1]]), scale=False).tolist() == [[0.5, -0.5, -0.5, 0.5]]
-
-
-def test_overlong() -> None:
-    lengths = (16_384, 17_408, 18_432, 20_480, 20_481)
-    assert [overlong_penalty(n, 20_480, 4096) for n in lengths] == [0, -0.25, -0.5, -1, -1]
 
 
 def test_schedules() -> None:

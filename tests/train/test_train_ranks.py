@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
-from test_train_gradient import CASES, assert_same, gradient
+from test_train_gradient import CASES, assert_same, gradient, module
 
 from fledge.model.decoder import Decoder
 
@@ -25,7 +25,7 @@ def torchrun(ranks: int, script: Path, *arguments: str) -> None:
 def test_two_ranks_have_the_gradient_of_one(tiny_decoder: Decoder, tmp_path: Path) -> None:
     torchrun(2, Path(__file__).with_name("ranks.py"), str(tmp_path), tiny_decoder.config.model_dump_json())
     for name, (objective, make) in CASES.items():
-        whole, loss = gradient(tiny_decoder, objective, [make(True)])
+        whole, loss = gradient(module(name, tiny_decoder), objective, [make(True)])
         sharded = load_file(tmp_path / f"{name}.safetensors")
         assert float(sharded.pop("loss")) == pytest.approx(loss, rel=1e-5)
         assert_same(whole, sharded)

@@ -37,21 +37,64 @@ def pairs(count: int = 6, seed: int = 1, shared: bool = True) -> list[Example]:
     return result
 
 
-def groups(count: int = 4, samples: int = 3, seed: int = 2, shared: bool = True, share: str = "grpo") -> list[Example]:
-    """Groups of sampled answers with advantages and old log-probabilities."""
-    generator = np.random.default_rng(seed)
+def groups(
+    count: int = 4, samples: int = 3, seed: int = 2, shared: bool = True, share: str = "grpo", near: float = 1.0
+) -> list[Example]:
+    """Groups of sampled answers with advantages and old log-probabilities, where ``near`` is small so near to those of
+    a random model that not all ratios of whole answers are clipped."""
+    generator, mean = np.random.default_rng(seed), -4.0 if near == 1 else -4.6
     result = []
     for index in range(count):
         prompt = tokens(generator, int(generator.integers(3, 12)))
         answers = [tokens(generator, int(generator.integers(1, 15))) for _ in range(samples)]
         columns = [
-            {name: generator.normal(-4, 1, len(a)).astype(np.float32) for name in ("old", "reference")} for a in answers
+            {name: generator.normal(mean, near, len(a)).astype(np.float32) for name in ("old", "reference")}
+            for a in answers
         ]
         values = [
             {"advantage": float(generator.normal()), "share": 1 / len(a) if share == "grpo" else 1.0} for a in answers
         ]
         counts = {"samples": float(samples), "sampled": float(sum(map(len, answers)))}
         result.append(family(prompt, answers, columns, values, counts, shared, str(index)))
+    return result
+
+
+def experience(count: int = 4, samples: int = 2, seed: int = 4, shared: bool = True) -> list[Example]:
+    """Groups of sampled answers as PPO trains on them. Both clips are met by some tokens, not by others."""
+    generator = np.random.default_rng(seed)
+    result = []
+    for index in range(count):
+        prompt = tokens(generator, int(generator.integers(3, 12)))
+        answers = [tokens(generator, int(generator.integers(1, 15))) for _ in range(samples)]
+        columns = [
+            {
+                "old": generator.normal(-4.6, 0.3, len(a)).astype(np.float32),
+                **{
+                    name: generator.normal(0, 0.5, len(a)).astype(np.float32)
+                    for name in ("advantage", "value", "return")
+                },
+            }
+            for a in answers
+        ]
+        values = [{"answer": 1.0} for _ in answers]
+        result.append(family(prompt, answers, columns, values, {}, shared, str(index)))
+    return result
+
+
+def rankings(count: int = 5, seed: int = 4, shared: bool = True) -> list[Example]:
+    """Two to four answers to a prompt, best first, with ties."""
+    generator = np.random.default_rng(seed)
+    result = []
+    for index in range(count):
+        ranks = [(1, 2), (1, 2, 2, 3), (1, 2, 3)][index % 3]
+        prompt = tokens(generator, int(generator.integers(3, 12)))
+        answers = [tokens(generator, int(generator.integers(1, 15))) for _ in ranks]
+        pairs = sum(a < b for k, a in enumerate(ranks) for b in ranks[k + 1 :])
+        values = [
+            {"rank": float(rank), "first": float(k == 0), "worth": -0.5 * rank, "share": 1 / pairs}
+            for k, rank in enumerate(ranks)
+        ]
+        result.append(family(prompt, answers, [{}] * len(ranks), values, {}, shared, str(index)))
     return result
 
 

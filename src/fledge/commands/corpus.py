@@ -8,7 +8,7 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
@@ -17,6 +17,9 @@ from fledge.core.artefact import MANIFEST, read_manifest
 from fledge.core.config import Config, read_yaml, with_overrides
 from fledge.core.errors import ConfigError
 from fledge.recipe import stage_config, stage_module
+
+if TYPE_CHECKING:
+    from fledge.corpus.replay import Replay
 
 _ASSIGNMENT = re.compile(r"[A-Za-z_][\w.]*=")
 
@@ -75,9 +78,38 @@ def why(corpus: Path, document: str) -> None:
     lineage(corpus, document, None, None)
 
 
+def rules(name: str) -> None:
+    """The sets of rules, or one of them as its page has it."""
+    from rich import box
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    from fledge.corpus.judging.rule_pages import ABOUT, LANGUAGES, described, require_set
+    from fledge.corpus.judging.rule_sets import SETS
+
+    console = Console(highlight=False)
+    if not name:
+        shown = Table("set", "languages", "what it is", box=box.SIMPLE_HEAD)
+        for known, about in ABOUT.items():
+            shown.add_row(known, ", ".join(la for la, sets in SETS.items() if known in sets), escape(about))
+        console.print(shown)
+        return
+    require_set(name)
+    for language, sets in SETS.items():
+        if name in sets:
+            shown = Table(title=f"{name}: {LANGUAGES[language]}", title_justify="left", box=box.SIMPLE_HEAD)
+            for column in ("rule", "a page stays with", "measured, and after whom"):
+                shown.add_column(column)
+            for row in described(sets[name]):
+                shown.add_row(*map(escape, row))
+            console.print(shown)
+
+
 def report(words: Sequence[str], out: Path | None, sample: int) -> None:
     """The page of a corpus; with other values, what they would do. Of inputs: of a sample of them, judged now."""
     from fledge.corpus.chain import ChainConfig
+    from fledge.corpus.replay import replay
     from fledge.report.corpus import write_corpus_report
 
     with _judged(words, sample) as (corpus, overrides):
@@ -88,8 +120,10 @@ def report(words: Sequence[str], out: Path | None, sample: int) -> None:
             )
             for values in (made, with_overrides(made, overrides))
         ]
-        path = write_corpus_report(corpus, configs[0], configs[1], out or Path(f"{corpus.name}-report.html"))
-        _print_rules(corpus, *configs)
+        as_made = replay(corpus, configs[0])
+        asked = as_made if configs[1] == configs[0] else replay(corpus, configs[1])
+        path = write_corpus_report(corpus, as_made, asked, configs[1], out or Path(f"{corpus.name}-report.html"))
+        _print_rules(corpus.name, as_made, asked)
     typer.echo(f"report: {path}")
 
 
@@ -113,25 +147,24 @@ def _judged(words: Sequence[str], sample: int) -> Iterator[tuple[Path, list[str]
         yield corpus, []
 
 
-def _print_rules(corpus: Path, made_with: Any, asked: Any) -> None:
+def _print_rules(name: str, as_made: Replay, asked: Replay) -> None:
     from rich import box
     from rich.console import Console
     from rich.table import Table
 
-    from fledge.corpus.replay import ordered, replay
+    from fledge.corpus.replay import ordered
 
-    found = replay(corpus, asked)
-    before = {name: effect.alone for name, effect in ordered(replay(corpus, made_with))} if asked != made_with else None
-    shown = Table(title=f"{corpus.name}: what each rule does", title_justify="left", box=box.SIMPLE_HEAD)
+    before = {name: effect.alone for name, effect in ordered(as_made)} if asked is not as_made else None
+    shown = Table(title=f"{name}: what each rule does", title_justify="left", box=box.SIMPLE_HEAD)
     shown.add_column("rule")
     for column in ([] if before is None else ["refused"]) + ["refuses", "first", "only"]:
         shown.add_column(column, justify="right")
-    for name, effect in ordered(found):
-        was = [] if before is None else [f"{before.get(name, 0):,}"]
-        shown.add_row(name, *was, *(f"{n:,}" for n in (effect.alone, effect.first, effect.only)))
-    kept, pages = sum(found.kept.values()), sum(found.pages.values())
+    for rule, effect in ordered(asked):
+        was = [] if before is None else [f"{before.get(rule, 0):,}"]
+        shown.add_row(rule, *was, *(f"{n:,}" for n in (effect.alone, effect.first, effect.only)))
+    kept, pages = sum(asked.kept.values()), sum(asked.pages.values())
     console = Console(highlight=False)
     console.print(shown)
     console.print(f"{kept:,} of {pages:,} pages stay before duplicates are looked for", highlight=False)
     if before is not None:
-        console.print(f"{found.changed:,} pages are decided otherwise than when the corpus was made", highlight=False)
+        console.print(f"{asked.changed:,} pages are decided otherwise than when the corpus was made", highlight=False)

@@ -9,7 +9,7 @@ from typing import Any
 
 import typer
 
-from fledge.core.config import Config
+from fledge.core.config import Config, WithPresets
 from fledge.core.progress import duration
 from fledge.forecast import Forecast
 from fledge.recipe import Plan
@@ -19,7 +19,7 @@ def print_forecast(plan: Plan, forecasts: list[Forecast]) -> None:
     """The resolved configuration of every stage, then one line a stage, then the sum."""
     for item in forecasts:
         typer.echo(f"# {item.step.name}: {item.step.stage} -> {item.step.folder}")
-        typer.echo(_yaml(item.step.config.plain()))
+        _print_config(item.step.config)
     width = max(len(item.step.name) for item in forecasts)
     typer.echo(f"{'stage':<{width}}  {'type':<10}  {'parameters':>10}  {'FLOPs':>8}  {'memory':>8}  {'time':>8}")
     for item in forecasts:
@@ -40,7 +40,7 @@ def print_forecast(plan: Plan, forecasts: list[Forecast]) -> None:
 
 def print_stage(stage: str, config: Config, facts: Mapping[str, Any]) -> None:
     typer.echo(f"# {stage}")
-    typer.echo(_yaml(config.plain()))
+    _print_config(config)
     if facts:
         seconds = facts.get("seconds")
         time = "?" if seconds is None else duration(seconds)
@@ -49,6 +49,15 @@ def print_stage(stage: str, config: Config, facts: Mapping[str, Any]) -> None:
             f"memory {memory(facts.get('memory_bytes'))}, time {time}"
         )
     typer.echo("Nothing was run.")
+
+
+def _print_config(config: Config) -> None:
+    """Resolved; above it the preset that it began from, its source, and what overrides it."""
+    if isinstance(config, WithPresets) and (preset := config.preset_facts()):
+        typer.echo(f"# preset {preset['name']}: {preset['source']}")
+        if preset["overridden"]:
+            typer.echo(f"# overridden here: {', '.join(preset['overridden'])}")
+    typer.echo(_yaml(config.plain()))
 
 
 def count(value: int | None) -> str:

@@ -15,11 +15,12 @@ from rich.table import Table
 from rich.text import Text
 
 from fledge.commands.dry_run import count
-from fledge.commands.stage import RANKED, read_config
+from fledge.commands.stage import read_config
 from fledge.core.config import Config
 from fledge.core.errors import ConfigError
 from fledge.core.machine import ranks, set_switches
 from fledge.recipe import stage_module
+from fledge.table import TRAINING
 
 if TYPE_CHECKING:
     from fledge.train.parts import Part
@@ -46,8 +47,8 @@ def profile(
 ) -> None:  # fmt: skip
     os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # before torch is imported, or its profiler writes a log
     stage_module(stage)  # an unknown stage is told with the nearest name
-    if stage not in RANKED:
-        raise ConfigError(f"fledge profile {stage}: is no training stage; {', '.join(RANKED)} are")
+    if stage not in TRAINING:
+        raise ConfigError(f"fledge profile {stage}: is no training stage; {', '.join(TRAINING)} are")
     if ranks() > 1:
         raise ConfigError(f"fledge profile: runs as one process, not as {ranks()} ranks")
     for name, path in (("--out", out), ("--trace", trace)):
@@ -78,7 +79,7 @@ def _measure(stage: str, config: Config, steps: int, warm_up: int, trace: Path |
     with tempfile.TemporaryDirectory(prefix="fledge-profile-") as name:
         folder = Path(name)
         started = time.perf_counter()
-        training = stage_module(stage).prepare(config, Work(folder, folder, done=False), mesh)
+        training = stage_module(stage).prepare(config, Work(folder / stage, folder, done=False), mesh)
         loop = training.loop(config, folder, stage, mesh, watched_trainee(watch))
         before = time.perf_counter() - started
         place = trace.expanduser() if trace is not None else None

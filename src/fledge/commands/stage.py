@@ -12,14 +12,12 @@ import typer
 
 from fledge.core.artefact import is_finished, read_manifest
 from fledge.core.bench import Bench
-from fledge.core.config import Config, read_yaml, with_overrides
+from fledge.core.config import Config, WithPresets, read_yaml, with_overrides
 from fledge.core.errors import ConfigError
 from fledge.core.machine import ranks
 from fledge.core.progress import duration
 from fledge.recipe import stage_config, stage_module
-from fledge.table import STAGES
-
-RANKED = ("pretrain", "sft", "dpo", "grpo")  # stages that torchrun may start as several ranks
+from fledge.table import STAGES, TRAINING
 
 
 def run_stage(
@@ -66,8 +64,8 @@ def run_built(stage: str, config: Config, out: Path | None, dry_run: bool, redo:
         hook = estimate_hook(stage)
         print_stage(stage, config, dict(hook(config, Bench()) or {}) if hook else {})
         return
-    if ranks() > 1 and stage not in RANKED:
-        raise ConfigError(f"fledge {stage}: runs as one process, not as {ranks()} ranks; only {', '.join(RANKED)} do")
+    if ranks() > 1 and stage not in TRAINING:
+        raise ConfigError(f"fledge {stage}: runs as one process, not as {ranks()} ranks; only {', '.join(TRAINING)} do")
     assert out is not None
     out = out.expanduser()
     before = is_finished(out) and not redo
@@ -107,13 +105,16 @@ def program() -> str:
 
 
 def print_keys(stage: str) -> None:
-    """Every key of a stage's configuration."""
+    """Presets and every key of a stage's configuration."""
     from rich.console import Console
     from rich.markup import escape
 
     console = Console(highlight=False)
     console.print(f"[bold]{stage}[/]")
-    for key, kind, default, meaning in describe(stage_module(stage).Config):
+    cls: type[Config] = stage_module(stage).Config
+    for name, preset in cls.presets.items() if issubclass(cls, WithPresets) else ():
+        console.print(f"  preset [cyan]{escape(name)}[/]  {escape(preset.source)}")
+    for key, kind, default, meaning in describe(cls):
         value = "required" if default is ... else f"= {default!r}"
         console.print(f"  [cyan]{key}[/]  [dim]{escape(kind)}[/] {escape(value)}")
         if meaning:

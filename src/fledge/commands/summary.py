@@ -17,8 +17,8 @@ from fledge.commands.text import plain
 from fledge.execute import Outcome
 from fledge.recipe import Plan
 from fledge.report.collect import Run, answers, evaluations, read_object, read_run
+from fledge.table import STAGES, TRAINING
 
-TRAINED = ("pretrain", "sft", "dpo", "grpo")
 REPLY = 160  # characters of a reply that are shown here; the report has all
 
 
@@ -28,9 +28,10 @@ def print_summary(plan: Plan, outcome: Outcome) -> None:
     _print_inputs(console, run)
     _print_answers(console, run)
     print_scores(evaluations(run), console)
+    _print_gates(console, run)
     if outcome.report is not None:
         console.print(Text.assemble(("report: ", "bold"), str(outcome.report)), soft_wrap=True)
-    models = run.of_stage(*TRAINED)
+    models = run.of_stage(*(name for name in TRAINING if STAGES[name].speaks))
     if models:
         command = f"fledge chat {shlex.quote(str(models[-1].folder))}"
         console.print(
@@ -57,6 +58,9 @@ def print_scores(folders: Mapping[str, Path], console: Console | None = None) ->
             texts = ["-" if cell is None else f"{100 * cell['mean']:.0f}" for cell in cells]
             skill = column["skill"].replace("_", " ") if not number else ""
             shown.add_row(_cell(skill), _cell(language), *texts)
+    for number, (language, means) in enumerate(_all_skills(found).items()):
+        texts = [f"{100 * mean:.0f}" for mean in means]
+        shown.add_row("all" if not number else "", _cell(language), *texts, style="bold")
     (console or Console(highlight=False)).print(shown)
     for row in found["rows"]:
         for line in _apart(row["name"], row["cells"]):
@@ -66,6 +70,20 @@ def print_scores(folders: Mapping[str, Path], console: Console | None = None) ->
             reasons = "; ".join(sorted({str(entry["reason"]) for entry in row["skipped"]}))
             line = f"{row['name']}: {count} items not scored: {reasons}"
             (console or Console(highlight=False)).print(_cell(line))
+
+
+def _all_skills(found: Mapping[str, Any]) -> dict[str, list[float]]:
+    """language -> of every evaluation the mean over the skills that all of them have scored in it."""
+    result: dict[str, list[float]] = {}
+    for language in sorted({name for column in found["columns"] for name in column["languages"]}, reverse=True):
+        cells = [
+            [row["cells"].get(column["skill"], {}).get(language) for row in found["rows"]]
+            for column in found["columns"]
+        ]
+        common = [[cell["mean"] for cell in row] for row in cells if None not in row]
+        if len(common) > 1:
+            result[language] = [sum(means) / len(common) for means in zip(*common, strict=True)]
+    return result
 
 
 def _apart(name: str, cells: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
@@ -86,6 +104,19 @@ def _print_inputs(console: Console, run: Run) -> None:
         for name, counts in artefact.metrics.get("inputs", {}).items():
             line = f"{counts['kept']:,} kept of {counts['read']:,} read from {plain(str(places.get(name, name)))}"
             console.print(Text.assemble((f"{artefact.name}: ", "bold"), line), soft_wrap=True)
+
+
+def _print_gates(console: Console, run: Run) -> None:
+    """One line for each gate, and one for each skill that fell."""
+    from fledge.evaluate.gate import GATE_FILE, sentence
+
+    for artefact in run.of_stage("gate"):
+        rows = (read_object(artefact.folder / GATE_FILE) or {}).get("rows", [])
+        counts = [f"{word} {sum(row['verdict'] == word for row in rows)}" for word in ("kept", "unclear", "fell")]
+        console.print(Text.assemble((f"{artefact.name}: ", "bold"), ", ".join(counts)), soft_wrap=True)
+        for row in rows:
+            if row["verdict"] == "fell":
+                console.print(_cell(f"  {sentence(row)}"), soft_wrap=True)
 
 
 def _cell(text: str) -> Text:

@@ -23,7 +23,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from fledge.core.config import Config
+from fledge.core.config import Config, WithPresets
 from fledge.core.errors import ArtefactError
 
 MANIFEST = "manifest.json"
@@ -55,7 +55,7 @@ def produce(
     """
     out = Path(out)
     partial = out.parent / f".{out.name}.partial"
-    facts = {
+    facts: dict[str, Any] = {
         "kind": kind,
         "stage": stage,
         "config": config.plain(),
@@ -63,6 +63,8 @@ def produce(
         "seed": seed,
         "paths": {name: _plain_paths(value) for name, value in sorted((inputs or {}).items())},
     }
+    if isinstance(config, WithPresets) and (preset := config.preset_facts()):
+        facts["preset"] = preset
     if redo:
         shutil.rmtree(out, ignore_errors=True)
         shutil.rmtree(partial, ignore_errors=True)
@@ -121,7 +123,7 @@ def _finish(work: Work, draft: Mapping[str, Any], facts: Mapping[str, Any]) -> N
     }
     _sync_tree(work.folder)
     write_json(work.folder / MANIFEST, manifest)
-    _sync(work.folder)
+    sync(work.folder)
     _put_in_place(work.folder, work.out)
 
 
@@ -136,7 +138,7 @@ def _put_in_place(partial: Path, out: Path) -> None:
                 (partial / name).unlink(missing_ok=True)
         draft.unlink()
     os.replace(partial, out)
-    _sync(out.parent)
+    sync(out.parent)
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
@@ -311,11 +313,12 @@ def _hash_file(path: Path) -> str:
 
 def _sync_tree(folder: Path) -> None:
     for path in sorted(folder.rglob("*")):
-        _sync(path)
-    _sync(folder)
+        sync(path)
+    sync(folder)
 
 
-def _sync(path: Path) -> None:
+def sync(path: Path) -> None:
+    """Have what was written to a file or folder reach the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

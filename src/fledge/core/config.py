@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar, get_args
+from typing import Any, ClassVar, TypeVar, get_args
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from fledge.core.errors import ConfigError
 
@@ -26,7 +27,77 @@ class Config(BaseModel):
         return self.model_dump(mode="json")
 
 
+@dataclass(frozen=True)
+class Preset:
+    """A named set of values. ``source`` says where they are published, and which of them are our choice."""
+
+    values: Mapping[str, Any]  # as in a YAML file, nested
+    source: str
+
+
+class WithPresets(Config):
+    """A configuration whose values may begin from a preset of its class; keys that are given override."""
+
+    presets: ClassVar[Mapping[str, Preset]] = {}
+
+    preset: str | None = Field(default=None, description="named values to begin from; keys given here override them")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_preset(cls, given: Any) -> Any:
+        if not isinstance(given, Mapping):
+            return given
+        name = given.get("preset", cls.model_fields["preset"].default)
+        known = cls.presets.get(name) if isinstance(name, str) else None
+        return given if known is None else merged(known.values, given)
+
+    @field_validator("preset")
+    @classmethod
+    def _known(cls, name: str | None) -> str | None:
+        if name is not None and name not in cls.presets:
+            raise ValueError(f"unknown preset{near(name, cls.presets)}")
+        return name
+
+    def preset_facts(self) -> dict[str, Any] | None:
+        """Name and source of the preset, and the keys (with dots) whose values here are not its own."""
+        if self.preset is None:
+            return None
+        preset = self.presets[self.preset]
+        return {"name": self.preset, "source": preset.source, "overridden": _otherwise(preset.values, self.plain())}
+
+
 C = TypeVar("C", bound=Config)
+
+
+def merged(defaults: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    """``given`` over ``defaults``, level by level; what is no mapping replaces."""
+    result: dict[str, Any] = _copy(defaults)
+    for key, value in given.items():
+        if isinstance(value, BaseModel):
+            value = value.model_dump(exclude_unset=True)
+        below = result.get(key)
+        result[key] = merged(below, value) if isinstance(below, Mapping) and isinstance(value, Mapping) else value
+    return result
+
+
+def near(word: str, names: Iterable[str]) -> str:
+    """What to add to an error about an unknown name: the nearest known one, or all of them."""
+    known = [str(name) for name in names]
+    found = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
+    if found:
+        return f"; did you mean {found[0]!r}?"
+    return f"; there are: {', '.join(known)}" if known else "; there are none"
+
+
+def _otherwise(values: Mapping[str, Any], now: Any, at: str = "") -> list[str]:
+    found = []
+    for key, value in values.items():
+        here = now.get(key) if isinstance(now, Mapping) else None
+        if isinstance(value, Mapping):
+            found += _otherwise(value, here, f"{at}{key}.")
+        elif here != value:
+            found.append(f"{at}{key}")
+    return found
 
 
 def parse_yaml(text: str, origin: str = "<text>") -> Any:
@@ -97,13 +168,11 @@ def _explain(cls: type[BaseModel], item: Any) -> str:
     location = [str(part) for part in item["loc"]]
     key = ".".join(location)
     if item["type"] == "extra_forbidden":
-        names = _field_names(cls, location[:-1])
-        near = difflib.get_close_matches(location[-1], names, n=1, cutoff=0.5)
-        hint = f"; did you mean {near[0]!r}?" if near else f"; valid keys: {', '.join(sorted(names))}"
-        return f"  {key}: unknown key{hint}"
+        return f"  {key}: unknown key{near(location[-1], sorted(_field_names(cls, location[:-1])))}"
     if item["type"] == "missing":
         return f"  {key}: is required"
-    return f"  {key}: {item['msg'].removeprefix('Value error, ')} (got {item['input']!r})"
+    said = item["msg"].removeprefix("Value error, ")
+    return f"  {key}: {said} (got {item['input']!r})" if key else f"  {said}"  # of several keys: it names them
 
 
 def _field_names(cls: type[BaseModel], path: Sequence[str]) -> list[str]:

@@ -17,3 +17,7 @@ class DataError(FledgeError):
 
 class ArtefactError(FledgeError):
     """An artefact that is missing, damaged, or not the one that the configuration describes."""
+
+
+class Halt(FledgeError):
+    """A stage has done its work, and what it found says that the chain must not go on. Nothing is lost."""

@@ -6,6 +6,8 @@ Messages are written as OpenAI and Hugging Face write them: ``{"role": ..., "con
 from __future__ import annotations
 
 import hashlib
+import json
+import math
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
@@ -34,19 +36,57 @@ class Document(Record):
         return digest.hexdigest()
 
 
+class ToolCall(Record):
+    """A call of a tool by the assistant; also read as OpenAI writes it, with ``function`` and arguments as a text."""
+
+    name: str
+    arguments: dict[str, Any]
+
+    @model_validator(mode="before")
+    @classmethod
+    def _openai(cls, given: Any) -> Any:
+        if not isinstance(given, dict):
+            return given
+        given = given["function"] if isinstance(given.get("function"), dict) else given
+        arguments = given.get("arguments")
+        if isinstance(arguments, str):
+            try:
+                given = {**given, "arguments": json.loads(arguments or "{}")}
+            except ValueError:
+                raise ValueError(f"the arguments are not JSON: {arguments!r:.80}") from None
+        return given
+
+
 class Message(Record):
+    """``tool_calls`` of an assistant's message stand behind its content, which may then be empty or null."""
+
     role: Role
     content: str
+    tool_calls: tuple[ToolCall, ...] | None = None
     weight: float | None = Field(default=None, description="0 leaves an assistant turn untrained (OpenAI's key)")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _calls(cls, given: Any) -> Any:
+        if isinstance(given, dict) and given.get("tool_calls") and given.get("content") is None:
+            return {**given, "content": ""}
+        return given
+
+    @model_validator(mode="after")
+    def _assistant_calls(self) -> Message:
+        if self.tool_calls and self.role != "assistant":
+            raise ValueError(f"tool_calls in a message of {self.role}: only the assistant calls tools")
+        return self
 
     def plain(self) -> dict[str, str]:
         return {"role": self.role, "content": self.content}
 
 
 class Conversation(Record):
-    """A dialogue to imitate."""
+    """A dialogue to imitate. ``tools``: signatures of functions that the assistant may call, as JSON schema."""
 
     messages: tuple[Message, ...]
+    tools: tuple[dict[str, Any], ...] | None = None
     meta: dict[str, Any] = Field(default_factory=dict)
 
     @field_validator("messages")
@@ -73,6 +113,34 @@ class Preference(Record):
             raise ValueError("an answer is empty")
         if self.chosen == self.rejected:
             raise ValueError("chosen and rejected are the same text: the pair teaches nothing")
+        return self
+
+
+class Ranking(Record):
+    """Any number of answers to one prompt, best first. Where there are ``scores`` (falling), equal ones are ties."""
+
+    prompt: tuple[Message, ...]
+    answers: tuple[str, ...]
+    scores: tuple[float, ...] | None = None
+    meta: dict[str, Any] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _usable(self) -> Ranking:
+        if not self.prompt or self.prompt[-1].role == "assistant":
+            raise ValueError("the prompt must end with a message that an assistant answers")
+        if len(self.answers) < 2:
+            raise ValueError("a ranking needs at least two answers")
+        if not all(answer.strip() for answer in self.answers):
+            raise ValueError("an answer is empty")
+        if len(set(self.answers)) < len(self.answers):
+            raise ValueError("two answers are the same text: which of their places is it?")
+        if self.scores is not None:
+            if len(self.scores) != len(self.answers):
+                raise ValueError(f"{len(self.scores)} scores for {len(self.answers)} answers")
+            if not all(map(math.isfinite, self.scores)) or list(self.scores) != sorted(self.scores, reverse=True):
+                raise ValueError(f"scores must be finite and fall from the best answer on, are {list(self.scores)}")
+            if self.scores[0] == self.scores[-1]:
+                raise ValueError("all answers have one score: the ranking teaches nothing")
         return self
 
 

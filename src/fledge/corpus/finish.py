@@ -19,6 +19,7 @@ from fledge.corpus.copies import duplicates
 from fledge.corpus.copies.grouping import Grouping, Groups, Leaving
 from fledge.corpus.copies.signatures import FOLDER, keep_signatures
 from fledge.corpus.pages import Drop, excerpt_of
+from fledge.corpus.registry import Registry
 from fledge.corpus.tables import ledger_table, rows, write_table
 from fledge.corpus.text.tokens import han_count
 
@@ -34,6 +35,7 @@ class Totals:
     bytes: Counter[str] = field(default_factory=Counter)
     sources: Counter[str] = field(default_factory=Counter)  # kept, by the name of the input
     read: Counter[str] = field(default_factory=Counter)  # all records, by the name of the input
+    registry: Registry = field(default_factory=Registry)
     dropped: int = 0
     errors: int = 0
     work: dict[str, int] = field(default_factory=dict)
@@ -102,6 +104,7 @@ def _count(totals: Totals, kept: pa.Table, ledger: pa.Table) -> None:
         totals.bytes[language] += size
         totals.sources[source.partition("/")[0]] += 1
     totals.read.update(source.partition("/")[0] for source in [*sources, *ledger["source"].to_pylist()])
+    totals.registry.add(kept)
     errors = sum(ledger["error"].to_pylist())
     totals.errors += errors
     totals.dropped += len(ledger) - errors

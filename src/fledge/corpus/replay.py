@@ -90,7 +90,8 @@ def _broken(
         found[f"language.{language}"] = languages == language
     least = np.array([config.languages.threshold(language) for language in languages], dtype=np.float64)
     found["language.uncertain"] = ~foreign & ~code & (values["language.score"] < least)
-    found["lines.too_many"] = values["lines.share"] > config.lines.most
+    gone = values["lines.share"]
+    found["lines.too_many"] = (gone > config.lines.most) | (gone >= 1)  # of which nothing is left
     found["lines.repeats"] = values["lines.repeats"] > config.duplicates.repeats.most
     found["personal.any"] = np.nan_to_num(_dropping(values, code, config.personal)) > config.personal.most
     dense, heavy = values["toxic.density"] > config.toxic.density, values["toxic.weight"] >= config.toxic.least
@@ -104,11 +105,13 @@ def _broken(
             column = values.get(key, nothing)
             unmeasured[f"{language}.{name}"] += int((here & np.isnan(column)).sum())
             found[key] = found.get(key, np.zeros(len(languages), dtype=bool)) | (here & _outside(column, limits))
+    stays = ~np.any(list(found.values()), axis=0)  # models score only these
     for language in config.languages.keep:
+        here = languages == language
         for name, limits in config.scores.table(language).items():
             key, column = f"scores.{name}", values.get(name, nothing)
-            broken = (languages == language) & _outside(column, limits)
-            found[key] = found.get(key, np.zeros(len(languages), dtype=bool)) | broken
+            unmeasured[f"{language}.{name}"] += int((here & stays & np.isnan(column)).sum())
+            found[key] = found.get(key, np.zeros(len(languages), dtype=bool)) | (here & _outside(column, limits))
     return found
 
 

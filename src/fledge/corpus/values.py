@@ -17,6 +17,8 @@ from fledge.corpus.pages import Drop, Page, excerpt_of
 from fledge.corpus.tables import clean
 
 ABOUT = ("id", "url", "language", "stage", "rule", "excerpt")
+
+
 def values_table(results: Sequence[Page | Drop], names: Sequence[str]) -> pa.Table:
     """Of what became of the pages of a shard; what never was a page has no row. ``names``: `Chain.values`."""
     measured = [result for result in results if result.values]

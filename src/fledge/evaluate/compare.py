@@ -11,6 +11,8 @@ from typing import Any
 from fledge.core.errors import ArtefactError
 from fledge.evaluate.metrics import paired_difference
 
+Pairs = dict[tuple[str, str], list[tuple[float, float]]]
+
 
 def read_results(folder: Path) -> list[dict[str, Any]]:
     """The items of an evaluation. Raises ArtefactError where there is none."""
@@ -40,8 +42,21 @@ def compare(before: Path, after: Path, *, resamples: int = 1000, seed: int = 0) 
     the difference, its 95% interval by paired bootstrap over items. Items of one side are counted, never imputed. The
     same id with another prompt is an error.
     """
+    pairs, counts = paired(before, after)
+    skills: dict[str, dict[str, Any]] = defaultdict(dict)
+    for (skill, language), values in sorted(pairs.items()):
+        ours, theirs = zip(*values, strict=True)
+        found = paired_difference(ours, theirs, resamples, seed)
+        means = {"before": sum(ours) / len(ours), "after": sum(theirs) / len(theirs)}
+        skills[skill][language] = found.plain() | means
+    return {"skills": dict(skills), "only_before": counts[0], "only_after": counts[1]}
+
+
+def paired(before: Path, after: Path) -> tuple[Pairs, tuple[int, int]]:
+    """Scores (before, after) of the items that both have, by skill and language; how many only the one, only the other
+    has."""
     left, right = ({row["id"]: row for row in read_results(folder)} for folder in (before, after))
-    pairs: dict[tuple[str, str], list[tuple[float, float]]] = defaultdict(list)
+    pairs: Pairs = defaultdict(list)
     for key, row in left.items():
         other = right.get(key)
         if other is None:
@@ -49,17 +64,7 @@ def compare(before: Path, after: Path, *, resamples: int = 1000, seed: int = 0) 
         if other["prompt"] != row["prompt"]:
             raise ArtefactError(f"item {key!r} has another prompt in {before} than in {after}: they cannot be compared")
         pairs[row["skill"], row["language"]].append((row["score"], other["score"]))
-    skills: dict[str, dict[str, Any]] = defaultdict(dict)
-    for (skill, language), values in sorted(pairs.items()):
-        ours, theirs = zip(*values, strict=True)
-        found = paired_difference(ours, theirs, resamples, seed)
-        means = {"before": sum(ours) / len(ours), "after": sum(theirs) / len(theirs)}
-        skills[skill][language] = found.plain() | means
-    return {
-        "skills": dict(skills),
-        "only_before": len(left.keys() - right.keys()),
-        "only_after": len(right.keys() - left.keys()),
-    }
+    return pairs, (len(left.keys() - right.keys()), len(right.keys() - left.keys()))
 
 
 def table(folders: Mapping[str, Path]) -> dict[str, Any]:

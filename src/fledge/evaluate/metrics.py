@@ -45,6 +45,24 @@ def paired_difference(ours: Sequence[float], theirs: Sequence[float], resamples:
     return estimate((np.asarray(theirs, float) - np.asarray(ours, float)).tolist(), resamples, seed)
 
 
+def wilson(successes: int, n: int, z: float = 1.959963984540054) -> tuple[float, float]:
+    """Wilson's 95% interval of a share (1927): within [0, 1] and no point where all or none succeed."""
+    if n < 1 or not 0 <= successes <= n:
+        raise ValueError(f"impossible counts: {successes} of {n}")
+    share, spread = successes / n, z * z / n
+    middle = (share + spread / 2) / (1 + spread)
+    half = z * math.sqrt(share * (1 - share) / n + spread / (4 * n)) / (1 + spread)
+    return max(0.0, middle - half), min(1.0, middle + half)
+
+
+def mcnemar(lost: int, gained: int) -> float:
+    """Two-sided p of McNemar's exact test (1947): of the items that changed, as many were lost as gained."""
+    n, fewer = lost + gained, min(lost, gained)
+    if min(lost, gained) < 0:
+        raise ValueError(f"impossible counts: {lost} lost, {gained} gained")
+    return min(1.0, 2 * sum(math.comb(n, k) for k in range(fewer + 1)) / 2**n)
+
+
 def _resampled_means(data: np.ndarray, resamples: int, seed: int) -> np.ndarray:
     """(resamples,) means of samples drawn with replacement."""
     rng = np.random.default_rng(seed)

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -21,6 +22,8 @@ from fledge.model.config import DecoderConfig
 from fledge.model.decoder import Decoder
 from fledge.model.layout import Layout
 from fledge.model.rotary import Rotary, rotate
+
+SHARED = 32  # tokens at the beginning of all prompts from which on they are a segment of their own
 
 
 class Cache:
@@ -134,29 +137,35 @@ def survivors(keep: Tensor, size: int) -> Tensor:
 class PromptAttention:
     """`Attend` over packed prompts that also writes their keys and values, rotated, into the cache."""
 
-    def __init__(
-        self, cache: Cache, rotary: Rotary, dtype: torch.dtype, lengths: list[int], first: int, rows: int
-    ) -> None:
-        """The prompts ``first``, ``first + 1``... of the cache, of these lengths, in a tensor of ``rows`` tokens."""
-        layout = Layout.of(lengths)
+    def __init__(self, cache: Cache, rotary: Rotary, dtype: torch.dtype, layout: Layout, first: int, rows: int) -> None:
+        """The prompts ``first``, ``first + 1``... of the cache, each a segment of the layout, in a tensor of ``rows``
+        tokens. Where they have a parent, its tokens are the beginning of each of them."""
         device = cache.lengths.device
         self.cache = cache
         self.attend = PackedAttention(make_plan(layout, device=device, rows=rows, dtype=dtype), rotary, dtype)
-        self.prompts = torch.from_numpy(layout.segment_of + first).to(device)
+        own = np.arange(layout.tokens)
+        prompts = layout.segment_of + first
+        if shared := int(layout.length[0]) if (layout.parent >= 0).any() else 0:
+            count = layout.segments - 1
+            own = np.concatenate([np.tile(own[:shared], count), own[shared:]])
+            prompts = np.concatenate([np.repeat(np.arange(count), shared) + first, prompts[shared:] - 1])
+        self.tokens, self.prompts = (torch.from_numpy(x).to(device) for x in (own, prompts))
         shift = cache.width - cache.lengths[self.prompts] if cache.joined else 0
-        self.columns = torch.from_numpy(layout.positions).to(device) + shift
+        self.columns = torch.from_numpy(layout.positions[own]).to(device) + shift
 
     def __call__(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        real = len(self.prompts)  # the rest is filling
         into = (self.cache.own if self.cache.joined else self.cache.prompt)[layer].unflatten(0, (-1, k.shape[1]))
-        rotated = rotate(k, self.attend.cos, self.attend.sin)[:real]
-        into[self.prompts, :, 0, self.columns] = rotated.to(into.dtype)
-        into[self.prompts, :, 1, self.columns] = v[:real].to(into.dtype)
+        rotated = rotate(k, self.attend.cos, self.attend.sin)
+        into[self.prompts, :, 0, self.columns] = rotated[self.tokens].to(into.dtype)
+        into[self.prompts, :, 1, self.columns] = v[self.tokens].to(into.dtype)
         return self.attend(layer, q, k, v)
 
 
 def prefill(decoder: Decoder, cache: Cache, rotary: Rotary, prompts: Sequence[Sequence[int]], chunk: int) -> Tensor:
-    """Run the prompts, about ``chunk`` tokens at a time, into the cache. -> (P, h), hidden states of the last tokens"""
+    """Run the prompts, about ``chunk`` tokens at a time, into the cache. -> (P, h), hidden states of the last tokens
+
+    What all prompts of a part begin with (a system message, examples) is computed once for them.
+    """
     last, first = [], 0
     device, dtype = cache.lengths.device, decoder.output_weight.dtype
     while first < len(prompts):
@@ -164,11 +173,25 @@ def prefill(decoder: Decoder, cache: Cache, rotary: Rotary, prompts: Sequence[Se
         while end < len(prompts) and tokens + len(prompts[end]) <= chunk:
             tokens += len(prompts[end])
             end += 1
-        part = prompts[first:end]
-        lengths = [len(p) for p in part]
-        row = filled(np.concatenate([np.asarray(p, np.int64) for p in part]), device)
-        attend = PromptAttention(cache, rotary, dtype, lengths, first, rows=len(row))
-        hidden = decoder(torch.from_numpy(row).to(device), attend)
-        last.append(hidden[torch.from_numpy(np.cumsum(lengths) - 1).to(device)])
+        part = [np.asarray(prompt, np.int64) for prompt in prompts[first:end]]
+        shared = common_beginning(part)
+        pieces = [part[0][:shared], *(prompt[shared:] for prompt in part)] if shared else part
+        lengths = [len(piece) for piece in pieces]
+        row = filled(np.concatenate(pieces), device)
+        layout = Layout.of(lengths, [-1] + [0] * len(part) if shared else None)
+        hidden = decoder(
+            torch.from_numpy(row).to(device), PromptAttention(cache, rotary, dtype, layout, first, len(row))
+        )
+        last.append(hidden[torch.from_numpy(np.cumsum(lengths)[bool(shared) :] - 1).to(device)])
         first = end
     return torch.cat(last)
+
+
+def common_beginning(prompts: Sequence[npt.NDArray[np.int64]]) -> int:
+    """Tokens with which all prompts begin, leaving at least one of each; 0 where they are too few to pay."""
+    size = min(len(prompt) for prompt in prompts) - 1
+    if len(prompts) < 2 or size < SHARED:
+        return 0
+    same = np.all([prompt[:size] == prompts[0][:size] for prompt in prompts], axis=0)
+    size = size if same.all() else int(same.argmin())
+    return size if size >= SHARED else 0

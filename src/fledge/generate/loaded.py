@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from fledge.core.errors import ArtefactError
+from fledge.model.adapters import tokenizer_folder
 from fledge.model.decoder import Decoder
 from fledge.model.hf import load_decoder, read_json
 
@@ -39,9 +40,10 @@ def load(folder: Path | str, dtype: torch.dtype | None = None) -> LoadedModel:
     if dtype is None:
         dtype = torch.bfloat16 if on_gpu and torch.cuda.is_bf16_supported() else torch.float32
     decoder = load_decoder(folder, dtype).eval()
-    if not (folder / "tokenizer.json").is_file() and not (folder / "vocab.json").is_file():
+    words = tokenizer_folder(folder)
+    if not (words / "tokenizer.json").is_file() and not (words / "vocab.json").is_file():
         raise ArtefactError(f"{folder}: holds a model but no tokenizer.json, so it can neither read nor write text")
-    tokenizer = Tokenizer.load(folder)
+    tokenizer = Tokenizer.load(words)
     if tokenizer.vocab_size > decoder.config.vocab_size:
         raise ArtefactError(
             f"{folder}: the tokenizer uses {tokenizer.vocab_size} ids, but the embedding has "

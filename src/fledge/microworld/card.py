@@ -13,7 +13,7 @@ from fledge.microworld.world import World
 def describe(world: World) -> dict[str, Any]:
     """Lists and prompts in both languages."""
     return {
-        "config": world.config.plain(),
+        "config": {key: value for key, value in world.config.plain().items() if key != "preset"},
         "assistant": {"en": world.config.name("en"), "zh": world.config.name("zh"), "maker": world.config.maker},
         "knows": {language: _knows(world, language) for language in ("en", "zh")},
         "try": {language: _things_to_try(world, language) for language in ("en", "zh")},

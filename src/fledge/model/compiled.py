@@ -12,7 +12,9 @@ from fledge.model.head_loops import HeadLoops, use_head_loops
 from fledge.model.passes import OnePass, compile_passes
 from fledge.model.tiles import Tiles, use_tiles
 
-WORTH_COMPILING = 200_000_000  # steps x parameters: 40 steps of 5M parameters take about as long as building all loops
+# Steps x parameters, as 30 steps of 6.5M: 14 s of 2 cores (benchmarks/pretrain.py), where the first build of the loops
+# for training is 8 s of one (benchmarks/first_build.py).
+WORTH_COMPILING = 200_000_000
 
 
 def worth_compiling(choice: str, work: int) -> bool:

@@ -7,8 +7,8 @@ Nothing here knows segments: attention is handed in, and everything else sees (N
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from typing import Any, Protocol
+from pathlib import Path
+from typing import Any, Protocol, Self
 
 import torch
 import torch.nn.functional as F
@@ -28,7 +28,23 @@ class Attend(Protocol):
         ...
 
 
-Head = Callable[[Tensor, Tensor], Tensor]
+class Drop(Protocol):
+    """Dropout of the tokens of one row (dropout.py); ``site`` is the place in the model."""
+
+    def __call__(self, x: Tensor, site: int) -> Tensor:
+        """(N, h) -> (N, h)"""
+        ...
+
+
+class Head(Protocol):
+    """What is made of the hidden states, within the forward."""
+
+    def __call__(self, hidden: Tensor, weight: Tensor | None, score: Tensor | None = None) -> Tensor:
+        """hidden (N, h); weight (V, h) of the head over the vocabulary, score (1, h) of a scalar head (scalar.py),
+        None where there is none."""
+        ...
+
+
 MANY = 512  # tokens from which on projections of one input are joined
 
 
@@ -101,7 +117,7 @@ def together(x: Tensor, *layers: nn.Linear) -> Tensor:
     Joining the weights costs a copy of them, which pays when there are many tokens: one product instead of two or
     three in each direction, and no sums of the input's gradients.
     """
-    if len(x) < MANY:
+    if len(x) < MANY or any(type(layer) is not nn.Linear for layer in layers):  # an adapter adds to its own layer
         return torch.cat([layer(x) for layer in layers], -1)
     weight = torch.cat([layer.weight for layer in layers])
     bias = torch.cat([layer.bias for layer in layers]) if layers[0].bias is not None else None
@@ -170,9 +186,11 @@ class Block(nn.Module):
         self.post_attention_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
         self.mlp = FeedForward(config)
 
-    def forward(self, x: Tensor, layer: int, attend: Attend) -> Tensor:
-        x = x + self.self_attn(self.input_layernorm(x), layer, attend)
-        return x + self.mlp(self.post_attention_layernorm(x))
+    def forward(self, x: Tensor, layer: int, attend: Attend, drop: Drop | None = None) -> Tensor:
+        seen = self.self_attn(self.input_layernorm(x), layer, attend)
+        x = x + (seen if drop is None else drop(seen, 2 * layer + 1))
+        thought = self.mlp(self.post_attention_layernorm(x))
+        return x + (thought if drop is None else drop(thought, 2 * layer + 2))
 
 
 class Trunk(nn.Module):
@@ -185,12 +203,13 @@ class Trunk(nn.Module):
         self.norm = RMSNorm(config.hidden_size, config.rms_norm_eps)
         self.recompute = False  # keep only what goes into a block, and run it again in the backward pass
 
-    def forward(self, x: Tensor, attend: Attend) -> Tensor:
+    def forward(self, x: Tensor, attend: Attend, drop: Drop | None = None) -> Tensor:
+        x = x if drop is None else drop(x, 0)
         for index, block in enumerate(self.layers):
             if self.recompute and torch.is_grad_enabled():
-                x = checkpoint(block, x, index, attend, use_reentrant=False, preserve_rng_state=False)
+                x = checkpoint(block, x, index, attend, drop, use_reentrant=False, preserve_rng_state=False)
             else:
-                x = block(x, index, attend)
+                x = block(x, index, attend, drop)
         out: Tensor = self.norm(x)
         return out
 
@@ -199,24 +218,36 @@ class Decoder(nn.Module):
     """``decoder(tokens (N,), attend) -> hidden (N, h)``.
 
     The head is applied elsewhere, in parts (promise 5). Whoever needs it within the forward (a sharded module has
-    its whole weights only there) hands in ``head(hidden, output weight) -> result``, which is then returned.
+    its whole weights only there) hands in a `Head`, whose result is then returned.
+    ``folder``: where the weights were read from, None for a model that was made or changed here.
     """
 
     def __init__(self, config: DecoderConfig) -> None:
         super().__init__()
         self.config = config
+        self.folder: Path | None = None
         self.model = Trunk(config)
         if not config.tie_word_embeddings:
             self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
 
-    def forward(self, tokens: Tensor, attend: Attend, head: Head | None = None) -> Tensor:
+    def forward(self, tokens: Tensor, attend: Attend, head: Head | None = None, drop: Drop | None = None) -> Tensor:
+        if head is None:
+            hidden: Tensor = self.model(self.model.embed_tokens(tokens), attend, drop)
+            return hidden
+        rows, weight = self.embed(tokens)
+        return head(self.model(rows, attend, drop), weight)
+
+    def embed(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
+        """tokens (N,) -> their rows (N, h), and the weight (V, h) for the head."""
         embedding = self.model.embed_tokens
-        if self.config.tie_word_embeddings and head is not None:
+        if self.config.tie_word_embeddings:
             rows, weight = _Tied.apply(tokens, embedding.weight)
-        else:
-            rows, weight = embedding(tokens), self.output_weight
-        hidden: Tensor = self.model(rows, attend)
-        return hidden if head is None else head(hidden, weight)
+            return rows, weight
+        return embedding(tokens), self.output_weight
+
+    def twin(self) -> Self:
+        """Another of this shape, its weights still to be set."""
+        return type(self)(self.config)
 
     @property
     def output_weight(self) -> Tensor:

@@ -8,7 +8,7 @@ activations, custom code, pickled weights) is refused by name: a model that is n
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +19,13 @@ from torch import Tensor
 
 from fledge.core.config import build
 from fledge.core.errors import ArtefactError
+from fledge.model.adapters import base_of, is_adapter, load_adapters
 from fledge.model.config import DecoderConfig
 from fledge.model.decoder import Decoder
 
 MODEL_TYPES = {"Qwen2ForCausalLM": "qwen2", "LlamaForCausalLM": "llama"}
+# The same bodies under a scalar head, which scalar.py reads and writes.
+CLASSIFIERS = {name.replace("CausalLM", "SequenceClassification"): name for name in MODEL_TYPES}
 _DTYPES = {torch.float32: "float32", torch.bfloat16: "bfloat16", torch.float16: "float16"}
 # Buffers that old exports wrote beside the weights; the decoder computes them.
 _IGNORED_SUFFIXES = ("rotary_emb.inv_freq",)
@@ -42,21 +45,36 @@ def save_decoder(
     ``generation`` becomes generation_config.json; its ``eos_token_id``, ``bos_token_id`` and ``pad_token_id`` are
     written into config.json as well. The tied head is not written, as transformers does not.
     """
-    if dtype not in _DTYPES:
-        raise ArtefactError(f"cannot write a decoder as {dtype}: choose one of {', '.join(_DTYPES.values())}")
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    _write_json(folder / "config.json", config_json(decoder.config, generation, dtype))
+    write_json(folder / "config.json", config_json(decoder.config, generation, dtype))
     if generation is not None:
-        _write_json(folder / "generation_config.json", generation)
-    tensors = {name: p.detach().to("cpu", dtype).contiguous() for name, p in decoder.named_parameters()}
+        save_generation(folder, generation)
+    save_weights(decoder, folder, dtype)
+
+
+def save_weights(decoder: Decoder, folder: Path, dtype: torch.dtype, left_out: Set[str] = frozenset()) -> None:
+    """model.safetensors, without the parameters that are ``left_out``."""
+    tensors = {
+        name: p.detach().to("cpu", dtype).contiguous()
+        for name, p in decoder.named_parameters()
+        if name not in left_out
+    }
     save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+
+
+def save_generation(folder: Path, generation: dict[str, Any]) -> None:
+    """generation_config.json"""
+    folder.mkdir(parents=True, exist_ok=True)
+    write_json(folder / "generation_config.json", generation)
 
 
 def config_json(
     config: DecoderConfig, generation: dict[str, Any] | None = None, dtype: torch.dtype = torch.float32
 ) -> dict[str, Any]:
     """config.json for transformers 4 (``rope_theta``, ``torch_dtype``) and 5 (``rope_parameters``, ``dtype``)."""
+    if dtype not in _DTYPES:
+        raise ArtefactError(f"cannot write a decoder as {dtype}: choose one of {', '.join(_DTYPES.values())}")
     values: dict[str, Any] = {
         "architectures": [config.architecture],
         "model_type": MODEL_TYPES[config.architecture],
@@ -88,27 +106,30 @@ def config_json(
     return values
 
 
-def _write_json(path: Path, value: Any) -> None:
+def write_json(path: Path, value: Any) -> None:
     path.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 # -------------------------------------------------------------------------------------------------- in
 
 
-def load_config(folder: Path | str) -> DecoderConfig:
-    """The shape of the model in a folder, or an error that says what cannot be used."""
+def load_config(folder: Path | str, scalar: bool = False) -> DecoderConfig:
+    """The shape of the model in a folder, or an error that says what cannot be used. ``scalar``: what has a scalar head
+    is welcome too; its shape is that of the decoder under it."""
     folder = Path(folder)
     path = folder / "config.json"
     if not folder.is_dir():
         raise ArtefactError(f"{folder}: there is no such folder (models are local Hugging Face folders)")
+    if is_adapter(folder):
+        return load_config(base_of(folder), scalar)
     values = read_json(path)
-    _refuse(path, values)
+    _refuse(path, values, scalar)
     rope = values.get("rope_parameters") or {}
     theta = rope.get("rope_theta", values.get("rope_theta", 10_000.0))
     heads = _required(path, values, "num_attention_heads")
     hidden = _required(path, values, "hidden_size")
     shape = {
-        "architecture": values["architectures"][0],
+        "architecture": CLASSIFIERS.get(values["architectures"][0], values["architectures"][0]),
         "hidden_size": hidden,
         "num_attention_heads": heads,
         "num_key_value_heads": _or(values.get("num_key_value_heads"), heads),
@@ -123,23 +144,38 @@ def load_config(folder: Path | str) -> DecoderConfig:
 
 
 def load_decoder(folder: Path | str, dtype: torch.dtype = torch.float32) -> Decoder:
-    """Read config.json and the safetensors of a folder, one file or several with an index.
+    """Read config.json and the safetensors of a folder, one file or several with an index. Of a folder with adapters
+    (peft's, plain LoRA) the model that they belong to is read, and they are merged into it.
 
     Tensors stored as bf16 or fp16 are cast to ``dtype``. Every tensor must be there once, with the shape that
     config.json says; nothing else may be there.
     """
     folder = Path(folder)
     config = load_config(folder)
-    _check_tokenizer(folder, config.vocab_size)
+    if is_adapter(folder):
+        decoder = load_adapters(folder, load_decoder(base_of(folder), dtype))
+        decoder.config, decoder.folder = config, folder
+        return decoder
     with torch.device("meta"):
         decoder = Decoder(config)
+    # some exports repeat the tied head; the embedding is what counts, as in transformers
+    ignored = {"lm_head.weight"} if config.tie_word_embeddings else set()
+    decoder.load_state_dict(read_weights(decoder, folder, dtype, ignored), strict=True, assign=True)
+    decoder.folder = folder
+    return decoder.requires_grad_(True)
+
+
+def read_weights(
+    decoder: Decoder, folder: Path, dtype: torch.dtype, ignored: Set[str], optional: Set[str] = frozenset()
+) -> dict[str, Tensor]:
+    """The tensors of a folder for the parameters of ``decoder``; ``ignored`` may be there, ``optional`` may lack."""
+    config = decoder.config
+    _check_tokenizer(folder, config.vocab_size)
     wanted = {name: parameter.shape for name, parameter in decoder.named_parameters()}
     found: dict[str, Tensor] = {}
-    for path, name, tensor in _tensors(folder):
-        if name.endswith(_IGNORED_SUFFIXES):
+    for path, name, tensor in model_tensors(folder):
+        if name.endswith(_IGNORED_SUFFIXES) or name in ignored:
             continue
-        if name == "lm_head.weight" and config.tie_word_embeddings:
-            continue  # some exports repeat the tied head; the embedding is what counts, as in transformers
         if name not in wanted:
             raise ArtefactError(f"{path}: unexpected tensor {name!r}; {config.architecture} has no such parameter")
         if tensor.shape != wanted[name]:
@@ -148,13 +184,12 @@ def load_decoder(folder: Path | str, dtype: torch.dtype = torch.float32) -> Deco
                 f"but config.json asks for {tuple(wanted[name])}"
             )
         found[name] = tensor.to(dtype)
-    missing = [name for name in wanted if name not in found]
+    missing = [name for name in wanted if name not in found and name not in optional]
     if missing:
         more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
         hint = _missing_hint(missing, config)
         raise ArtefactError(f"{folder}: the weights lack tensor {missing[0]!r}{more}{hint}")
-    decoder.load_state_dict(found, strict=True, assign=True)
-    return decoder.requires_grad_(True)
+    return found
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -179,15 +214,21 @@ def _or(value: Any, default: Any) -> Any:
     return default if value is None else value
 
 
-def _refuse(path: Path, values: dict[str, Any]) -> None:
+def _refuse(path: Path, values: dict[str, Any], scalar: bool) -> None:
     """What the folder asks for and this decoder does not do."""
     if "auto_map" in values:
         raise ArtefactError(f"{path}: 'auto_map' names Python code to run; code from model folders is never executed")
     architectures = values.get("architectures")
-    known = ", ".join(MODEL_TYPES)
+    usable = {**MODEL_TYPES, **CLASSIFIERS} if scalar else MODEL_TYPES
+    known = ", ".join(usable)
     if not isinstance(architectures, list) or len(architectures) != 1:
         raise ArtefactError(f"{path}: 'architectures' must name one class, is {architectures!r}; known: {known}")
-    if architectures[0] not in MODEL_TYPES:
+    if architectures[0] in CLASSIFIERS and not scalar:
+        raise ArtefactError(
+            f"{path}: {architectures[0]!r} is a reward or value model, without a head over the vocabulary; "
+            "give the folder of a language model"
+        )
+    if architectures[0] not in usable:
         raise ArtefactError(f"{path}: architecture {architectures[0]!r} is not supported; known: {known}")
     rope = values.get("rope_parameters") or {}
     scaling = values.get("rope_scaling") or {}
@@ -228,7 +269,7 @@ def _check_tokenizer(folder: Path, rows: int) -> None:
         )
 
 
-def _tensors(folder: Path) -> Iterator[tuple[Path, str, Tensor]]:
+def model_tensors(folder: Path) -> Iterator[tuple[Path, str, Tensor]]:
     """(file, name, tensor) of every tensor in the folder."""
     index = folder / "model.safetensors.index.json"
     single = folder / "model.safetensors"

@@ -1,7 +1,8 @@
 """The passes between products as loops of our own (pass_loops.cpp), for CPUs with AVX-512.
 
-As fast as what torch's compiler makes of passes.py (a training step within 1%), and there at once: importing that
-compiler and compiling for it takes 8 s and 114 MiB in every process, the first time on a machine 15 to 30 s.
+On 2 cores with AMX, 4,096 x 256 and 4,096 x 1,376 in bf16 and float32, 1.2 to 4 times as fast as what torch's
+compiler makes of passes.py, and there at once: importing that compiler and compiling for it takes 8 s and 114 MiB in
+every process, the first time on a machine 15 to 30 s.
 """
 
 from __future__ import annotations

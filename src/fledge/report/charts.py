@@ -59,11 +59,19 @@ def _is_number(value: Any) -> bool:
 
 
 def charts(rows: Sequence[Mapping[str, Any]], limit: int = 16) -> tuple[list[Chart], list[str]]:
-    """Charts of the rows' numeric keys, and the keys that are not drawn: constant, or beyond the limit."""
+    """Charts of the rows' numeric keys, and the keys that are not drawn: constant, or beyond the limit.
+
+    Keys ``NAME_bin_X``, the share of what lies from X up to the next X, are drawn together, as means over the steps.
+    """
     drawn: list[Chart] = []
     left: list[str] = []
     seen: list[tuple[list[float], list[float]]] = []
+    bins: dict[str, dict[str, float]] = {}
     for key, (steps, values) in series(rows).items():
+        name, binned, begins = key.partition("_bin_")
+        if binned:
+            bins.setdefault(name, {})[begins] = math.fsum(values) / len(values)
+            continue
         if (steps, values) in seen:
             continue  # an objective of one term: its loss under another name
         seen.append((steps, values))
@@ -71,6 +79,8 @@ def charts(rows: Sequence[Mapping[str, Any]], limit: int = 16) -> tuple[list[Cha
             left.append(f"{key} = {values[-1]:.4g}" if max(values) == min(values) else key)
         else:
             drawn.append(Chart(key, _title(key), line(steps, values, key), values[-1]))
+    for name, shares in bins.items():
+        drawn.append(Chart(name, f"{_title(name)}: share from ...", bars(shares, name), max(shares.values())))
     return drawn, left
 
 
@@ -88,6 +98,27 @@ def line(steps: Sequence[float], values: Sequence[float], key: str) -> str:
             axes.plot(steps, smooth, color=_ACCENT, linewidth=1.7)
         axes.margins(x=0.01)
         axes.locator_params(axis="x", nbins=5, integer=True)
+
+    return _drawn(draw, key)
+
+
+def curves(
+    lines: Sequence[tuple[Sequence[float], Sequence[float]]], key: str, diagonal: bool = False, log: bool = False
+) -> str:
+    """The first of several curves in the accent's colour, the others thin; ``diagonal``: with the line y = x, dashed;
+    ``log``: the horizontal axis by powers of 2. Returns an ``<svg>`` element."""
+
+    def draw(axes: Any) -> None:
+        for place, (x, y) in enumerate(lines):
+            colour, width = (_INK, 0.8) if place else (_ACCENT, 1.7)
+            axes.plot(x, y, color=colour, linewidth=width, marker="o", markersize=2.6)
+        if diagonal:
+            ends = [min(lines[0][0]), max(lines[0][0])]
+            axes.plot(ends, ends, color=_INK, linewidth=0.8, linestyle=(0, (4, 2)))
+        if log:
+            axes.set_xscale("log", base=2)
+            axes.set_xticks(lines[0][0])
+        axes.margins(x=0.03)
 
     return _drawn(draw, key)
 
@@ -112,7 +143,18 @@ def histogram(values: Any, key: str, thresholds: Sequence[float] = (), bins: int
     return _drawn(draw, key)
 
 
-def _drawn(draw: Callable[[Any], None], key: str) -> str:
+def bars(shares: Mapping[str, float], key: str) -> str:
+    """One bar for each bin, in the order of where it begins. Returns an ``<svg>`` element."""
+    names = sorted(shares, key=float)
+
+    def draw(axes: Any) -> None:
+        axes.bar(range(len(names)), [shares[name] for name in names], color=_ACCENT, alpha=0.6, linewidth=0)
+
+    return _drawn(draw, key, names)
+
+
+def _drawn(draw: Callable[[Any], None], key: str, places: Sequence[str] = ()) -> str:
+    """``places``: names of 0, 1, 2 ... on the horizontal axis, where it has names."""
     import matplotlib
     from matplotlib.backends.backend_svg import FigureCanvasSVG
     from matplotlib.figure import Figure
@@ -131,7 +173,10 @@ def _drawn(draw: Callable[[Any], None], key: str) -> str:
         draw(axes)
         axes.locator_params(axis="y", nbins=5)
         axes.yaxis.set_major_formatter(_tick)
-        axes.xaxis.set_major_formatter(_tick)
+        if places:
+            axes.set_xticks(range(len(places)), [f"{float(place):g}" for place in places])
+        else:
+            axes.xaxis.set_major_formatter(_tick)
         buffer = io.StringIO()
         figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
     return _inline(buffer.getvalue(), key)

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 import numpy as np
 
 from fledge.corpus.chain import ChainConfig
-from fledge.corpus.replay import Replay, ordered, replay
+from fledge.corpus.replay import Replay, ordered
 from fledge.corpus.tables import rows
 from fledge.report import charts
 from fledge.report.collect import read_object
@@ -24,13 +24,8 @@ _HISTOGRAMS = 24
 _SIZES = ((1, "1"), (2, "2"), (3, "3-4"), (5, "5-9"), (10, "10-99"), (100, "100 and more"))  # of clusters
 
 
-def write_corpus_report(corpus: Path, made_with: ChainConfig, config: ChainConfig, out: Path) -> Path:
-    """``config`` may have other thresholds than the corpus was ``made_with``: then the page shows both.
-
-    Raises `fledge.core.errors.ArtefactError` where the corpus has no values.
-    """
-    asked = replay(corpus, config)
-    as_made = asked if config == made_with else replay(corpus, made_with)
+def write_corpus_report(corpus: Path, as_made: Replay, asked: Replay, config: ChainConfig, out: Path) -> Path:
+    """``asked``: what the thresholds of ``config`` do; where it is not ``as_made`` itself, the page shows both."""
     values = {
         "name": corpus.name, "funnel": read_object(corpus / "funnel.json"), "other": asked is not as_made,
         "changed": asked.changed, "languages": _languages(as_made, asked), "rules": _rules(as_made, asked),

@@ -11,8 +11,8 @@ from typing import Any
 from fledge.core.errors import FledgeError
 from fledge.report import charts, graph
 from fledge.report.collect import Artefact, Run, answers, evaluations, read_lines, read_object
-
-TRAINING = ("pretrain", "sft", "dpo", "grpo")
+from fledge.report.rewards import reward_model
+from fledge.table import STAGES, TRAINING
 
 
 def sections(run: Run) -> dict[str, Any]:
@@ -27,10 +27,12 @@ def sections(run: Run) -> dict[str, Any]:
         "cards": _cards(run),
         "stages": _stages(run),
         "skills": _skills(run),
+        "gates": [found for artefact in run.of_stage("gate") if (found := _gate(artefact)) is not None],
         "questions": _questions(run),
         "corpora": [found for artefact in run.of_stage("corpus") if (found := _corpus(artefact)) is not None],
         "tokenizers": [{"name": a.name, "metrics": a.metrics} for a in run.of_stage("tokenizer")],
         "training": [found for artefact in run.artefacts if (found := _training(artefact)) is not None],
+        "reward_models": [found for artefact in run.of_stage("reward") if (found := reward_model(artefact))],
         "graph": Markup(graph.draw(run)),
         "outside": graph.outside(run),
         "machine": _machine(run),
@@ -42,7 +44,7 @@ def _cards(run: Run) -> list[tuple[str, str, str]]:
     from fledge.report.run import duration, size
 
     cards = []
-    models = [a for a in run.artefacts if a.stage in TRAINING]
+    models = [a for a in run.artefacts if a.stage in TRAINING and STAGES[a.stage].speaks]
     for artefact in models[-1:]:
         parameters = artefact.metrics.get("parameters")
         if parameters:
@@ -143,6 +145,12 @@ def _gains(folders: Mapping[str, Path]) -> dict[tuple[str, str, str], dict[str, 
     return result
 
 
+def _gate(artefact: Artefact) -> dict[str, Any] | None:
+    """The rows of a gate: what a stage cost the skills that it must keep."""
+    found = read_object(artefact.folder / "gate.json")
+    return None if found is None else {"name": artefact.name, **found}
+
+
 def _questions(run: Run) -> dict[str, Any] | None:
     names, rows = answers(run)
     if not rows:
@@ -161,16 +169,7 @@ def _corpus(artefact: Artefact) -> dict[str, Any] | None:
     funnel = read_object(artefact.folder / "funnel.json")
     if funnel is None:
         return None
-    read = max(1, int(funnel.get("read", 0)))
-    stages = [
-        {
-            **stage,
-            "in_share": stage["in"] / read,
-            "out_share": stage["out"] / read,
-            "dropped_share": stage["dropped"] / read,
-        }
-        for stage in funnel.get("stages", [])
-    ]
+    stages = funnel.get("stages", [])
     rules = [{**rule, "stage": stage["stage"]} for stage in stages for rule in stage["rules"]]
     rules.sort(key=lambda rule: -rule["dropped"])
     truth = read_object(artefact.folder / "truth.json")

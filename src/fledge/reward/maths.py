@@ -54,7 +54,7 @@ def same_number(one: Fraction, other: Fraction) -> bool:
 def extract_answer(reply: str) -> str:
     """The part of a reply that is its answer: the last `\\boxed{}`, else what follows `####` or "the answer is", else
     the last number. Empty where there is none."""
-    boxed = _last_boxed(reply)
+    boxed = last_boxed(reply)
     if boxed is not None:
         return boxed.strip()
     leads = list(_LEADS.finditer(reply))
@@ -66,7 +66,7 @@ def extract_answer(reply: str) -> str:
     return found[-1] if found else ""
 
 
-def _last_boxed(text: str) -> str | None:
+def last_boxed(text: str) -> str | None:
     """Content of the last `\\boxed{...}` (or `\\fbox`) whose braces match."""
     for match in reversed(list(re.finditer(r"\\f?boxed?\s*(?=\{)", text))[-8:]):
         depth = 0

@@ -4,7 +4,9 @@ Around the code stand, each inside the one before: a process of its own, started
 or namespaces of our own (no network, no foreign processes, a root with nothing but the Python runtime), or neither;
 Landlock (no files but the runtime and a room of its own); seccomp (no processes, sockets, signals, tracing); limits on
 memory, processor time, files, output and wall time. seccomp with namespaces or Landlock is the least that is accepted:
-otherwise `SandboxUnavailable`.
+otherwise `SandboxUnavailable`, unless the environment says FLEDGE_UNPROTECTED_CODE=1 (a machine that may be lost): then
+the code runs as you, with limits only. Each job has a fork of its own that alone sees its verdict, so that nothing of
+one job lies in the memory that the next is forked with.
 
 Tests run in a second confined process that talks with the candidate in plain values (`jail.cell`), so a candidate
 cannot forge its verdict. Values that can be passed: numbers, texts, bytes, lists, tuples, sets, dicts, ranges,
@@ -36,6 +38,7 @@ from typing import Any
 from fledge.core.errors import FledgeError
 
 KINDS = ("bubblewrap", "namespaces", "landlock")
+UNPROTECTED = "FLEDGE_UNPROTECTED_CODE"  # 1: run code where nothing can confine it
 _GRACE = 5.0  # seconds that the warden may take beyond a job's own limit
 _START = "import sys; sys.path.insert(0, sys.argv.pop(1)); from jail import warden; warden.main()"
 
@@ -99,7 +102,8 @@ class Result:
 
 @dataclass(frozen=True)
 class Protection:
-    """What confines foreign code here: `kind` is one of KINDS, `detail` says what else does, and why nothing better."""
+    """What confines foreign code here: `kind` is one of KINDS, or none where that was asked for; `detail` says what
+    else does, and why nothing better."""
 
     kind: str
     detail: str
@@ -162,15 +166,18 @@ def protection() -> Protection:
             inner = f"with {landlock}seccomp and limits"
             return Protection(kind, "; ".join([inner, *refused]))
         refused.append(f"{kind}: not tight ({', '.join(gaps)})")
+    if os.environ.get(UNPROTECTED) == "1":
+        return Protection("none", f"limits of time and memory only, as {UNPROTECTED}=1 asks; " + "; ".join(refused))
     raise SandboxUnavailable(
         "this machine cannot confine code written by models, so it is not run. Install bubblewrap, or use a Linux "
-        "kernel with user namespaces or Landlock. " + "; ".join(refused)
+        f"kernel with user namespaces or Landlock (6.2); on a machine that may be lost, {UNPROTECTED}=1 runs it all "
+        "the same, as you. " + "; ".join(refused)
     )
 
 
 _PROBE = """
 def probe(path, host):
-    import os, signal, socket
+    import fcntl, os, signal, socket
     gaps = []
     def attempt(name, action):
         try:
@@ -185,6 +192,9 @@ def probe(path, host):
     attempt("starts processes", lambda: os._exit(0) if os.fork() == 0 else None)
     attempt("executes programs", lambda: os.execv("/bin/true", ["true"]))
     attempt("signals others", lambda: os.kill(os.getppid(), 0))
+    attempt("signals others by a file's owner", lambda: fcntl.fcntl(os.pipe()[0], fcntl.F_SETOWN, os.getppid()))
+    attempt("truncates files", lambda: os.truncate(path, 0))
+    attempt("changes times of files", lambda: os.utime(path))
     if os.environ:
         gaps.append("sees the environment")
     try:

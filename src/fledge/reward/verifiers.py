@@ -11,7 +11,9 @@
 | refusal | refuse, markers | whether a marker of refusal occurs, as it should |
 | unknown | markers | a marker of not knowing occurs |
 | python_tests | entry, tests | the reply's code passes the tests in the sandbox |
-| gsm8k, maths | value | SPEC J.9 |
+| gsm8k, maths | value, symbolic (optional) | SPEC J.9; symbolic: also by math-verify, in a child |
+| format | one of boxed, json, tags; credit (optional) | the form alone, for a tenth at most |
+| instructions | instructions, kwargs, loose, partial (optional) | see `reward.instructions` |
 | module:function | anything | the user's own, `(task, reply) -> Score, float or bool` |
 """
 
@@ -29,8 +31,8 @@ from typing import Any, cast
 
 from fledge.core.errors import ConfigError, DataError
 from fledge.core.records import Task
-from fledge.reward import sandbox
-from fledge.reward.maths import check_answer, numbers, same_number
+from fledge.reward import instructions, sandbox, symbols
+from fledge.reward.maths import check_answer, last_boxed, numbers, same_number
 
 
 @dataclass(frozen=True)
@@ -79,6 +81,8 @@ def validate(task: Task) -> None:
         code_job(task, "")
     elif ":" not in task.verifier:
         _check(task, "?")  # each looks at the whole answer before it looks at the reply
+        if task.answer.get("symbolic"):
+            symbols.require()
 
 
 def require(task: Task) -> None:
@@ -115,6 +119,7 @@ def score_many(pairs: Sequence[tuple[Task, str]], *, workers: int = 2) -> list[S
     scores: list[Score | None] = [None] * len(pairs)
     jobs: list[sandbox.Job] = []
     places: list[int] = []
+    symbolic: list[int] = []
     for place, (task, reply) in enumerate(pairs):
         _check_keys(task)
         if ":" in task.verifier:
@@ -123,7 +128,13 @@ def score_many(pairs: Sequence[tuple[Task, str]], *, workers: int = 2) -> list[S
             jobs.append(code_job(task, reply))
             places.append(place)
         else:
-            scores[place] = _check(task, reply)
+            found = scores[place] = _check(task, reply)
+            if task.answer.get("symbolic") and not found.value:
+                symbolic.append(place)
+    if symbolic:
+        asked = [(str(pairs[place][0].answer["value"]), pairs[place][1]) for place in symbolic]
+        for place, (right, detail) in zip(symbolic, symbols.same_answers(asked), strict=True):
+            scores[place] = Score(float(right), detail)
     for place, result in zip(places, sandbox.run_many(jobs, workers=workers) if jobs else [], strict=True):
         scores[place] = Score(1.0 if result.passed_all else 0.0, result.detail)
     return [one for one in scores if one is not None]
@@ -306,14 +317,73 @@ def _marked(answer: dict[str, Any], reply: str) -> bool:
     return any(occurs(marker, text) for marker in markers)
 
 
-@verifier("gsm8k", required=["value"])
-@verifier("maths", required=["value"])
+@verifier("gsm8k", required=["value"], optional=["symbolic"])
+@verifier("maths", required=["value"], optional=["symbolic"])
 def _maths(answer: dict[str, Any], reply: str) -> Score:
     value = answer["value"]
+    if not isinstance(answer.get("symbolic", False), bool):
+        raise ValueError("symbolic must be true or false")
     if isinstance(value, bool) or not isinstance(value, str | int | float) or not str(value).strip():
         raise ValueError(f"value must be a text or a number, not {value!r}")
     right, detail = check_answer(str(value), reply)
     return Score(float(right), detail)
+
+
+# ---- form ------------------------------------------------------------------------------------------------------------
+
+MOST_FOR_FORM = 0.1  # of a reward: more, and a model learns the form alone (SPEC J.7)
+
+
+@verifier("format", optional=["boxed", "json", "tags", "credit"])
+def _format(answer: dict[str, Any], reply: str) -> Score:
+    """`boxed: true`: a \\boxed{} that is closed; `json: true`: the reply is JSON; `tags: [think, answer]`: the reply is
+    these elements and nothing else, each once, in this order, none empty."""
+    credit = answer.get("credit", MOST_FOR_FORM)
+    if isinstance(credit, bool) or not isinstance(credit, int | float) or not 0 < credit <= MOST_FOR_FORM:
+        raise ValueError(f"credit must be a number above 0 and at most {MOST_FOR_FORM}: form alone is no answer")
+    asked = [key for key in ("boxed", "json", "tags") if answer.get(key)]
+    if len(asked) != 1:
+        raise ValueError("needs one of boxed: true, json: true, tags: [...]")
+    if asked == ["boxed"]:
+        right = last_boxed(reply) is not None
+    elif asked == ["json"]:
+        right = _is_json(reply)
+    else:
+        right = _has_tags(_texts(answer, "tags"), reply)
+    return Score(float(credit) if right else 0.0, f"{asked[0]}: {'as asked' if right else 'not as asked'}")
+
+
+def _is_json(reply: str) -> bool:
+    try:
+        json.loads(reply.strip(), parse_constant=_no_constant)
+    except (ValueError, RecursionError):
+        return False
+    return True
+
+
+def _has_tags(tags: Sequence[str], reply: str) -> bool:
+    rest = reply.strip()
+    for tag in tags:
+        head, opening, rest = rest.partition(f"<{tag}>")
+        inside, closing, rest = rest.partition(f"</{tag}>")
+        if head.strip() or not opening or not closing or not inside.strip():
+            return False
+    return not rest.strip()
+
+
+@verifier("instructions", required=["instructions", "kwargs"], optional=["loose", "partial"])
+def _instructions(answer: dict[str, Any], reply: str) -> Score:
+    """1 where all are followed; with `partial` the share of them. `loose` forgives introductions and bold print."""
+    names, values = _texts(answer, "instructions"), answer["kwargs"]
+    if not names or not isinstance(values, list) or not all(isinstance(one, dict) for one in values):
+        raise ValueError("instructions must be a list of names, and kwargs a list with an object for each")
+    strict, loose = (instructions.follow(names, values, reply, loose=kind) for kind in (False, True))
+    found = loose if answer.get("loose") else strict
+    missed = [name for name, good in zip(names, found, strict=True) if not good]
+    detail = f"{sum(strict)} of {len(names)} instructions, loosely {sum(loose)}" + (
+        f"; not {missed[0]}" if missed else ""
+    )
+    return Score(sum(found) / len(found) if answer.get("partial") else float(not missed), detail)
 
 
 # ---- code ------------------------------------------------------------------------------------------------------------

@@ -19,6 +19,7 @@ from pydantic import Field
 
 from fledge.core.artefact import Work, produce, write_json
 from fledge.core.bench import Bench
+from fledge.core.errors import ConfigError
 from fledge.core.progress import progress
 from fledge.corpus.chain import ChainConfig
 from fledge.corpus.running.engine import EngineConfig, Step, run_shards, size_of
@@ -44,6 +45,10 @@ def run(config: Config, out: Path, redo: bool = False) -> Path:
     from fledge.corpus.running.task import no_room
 
     inputs = discover(list(config.inputs), config.read.stdlib_characters)
+    if unknown := sorted(config.read.licence_of.keys() - inputs.roots.keys()):
+        raise ConfigError(
+            f"read.licence_of.{unknown[0]}: no input has this name; they are called {', '.join(inputs.roots)}"
+        )
     # By number and not by name: a run may be moved, and its inputs are matched by their content.
     named: dict[str, Any] = {
         f"input_{number}": _whole(name, files) for number, (name, files) in enumerate(inputs.files.items())
@@ -69,7 +74,6 @@ def run(config: Config, out: Path, redo: bool = False) -> Path:
 
 def estimate(config: Config, bench: Bench) -> dict[str, Any]:
     """Seconds and size: from the inputs where they are there, else from what is planned to make them."""
-    from fledge.core.errors import ConfigError
     from fledge.corpus.reading.inputs import discover
 
     size, documents = 0.0, 0.0
@@ -140,7 +144,7 @@ def _make(config: Config, inputs: Any, work: Work) -> None:
         "read": counts.get("read", 0), "kept": totals.kept, "dropped": totals.dropped, "errors": totals.errors,
         "masked": counts.get("masked", 0), "hidden_files": inputs.hidden, "unread_files": inputs.unread,
         "documents": dict(totals.documents), "characters": dict(totals.characters),
-        "bytes": dict(totals.bytes), "sources": dict(totals.sources),
+        "bytes": dict(totals.bytes), "sources": totals.registry.rows(),
         "inputs": {name: {"read": totals.read[name], "kept": totals.sources[name]} for name in inputs.roots},
         "stages": {stage["stage"]: stage["dropped"] for stage in report["stages"]},
         "duplicates": {**totals.work, "repeated": counts.get("repeated", 0)},

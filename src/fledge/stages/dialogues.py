@@ -15,7 +15,7 @@ from fledge.core.artefact import Work
 from fledge.core.bench import Bench
 from fledge.core.errors import ConfigError, DataError
 from fledge.core.readers import read_placed, write_jsonl
-from fledge.core.records import Conversation, Message, Preference, Record, Task
+from fledge.core.records import Conversation, Message, Preference, Ranking, Record, Task
 from fledge.stages.training import EpochOrder
 from fledge.tokenizer.chat import Mask, encode_for_training, encode_prompt, encode_reply, fit
 from fledge.tokenizer.tokenizer import Tokenizer
@@ -88,7 +88,7 @@ def read_usable(
                 result.append(made)
         _count_bad(account, bad)
     if not result:
-        what = {Conversation: "conversation", Preference: "pair", Task: "task"}[kind]
+        what = {Conversation: "conversation", Preference: "pair", Ranking: "pair or ranking", Task: "task"}[kind]
         first = "; first: {place}: {reason}".format_map(account.rows[0]) if account.rows else ""
         raise DataError(f"{', '.join(map(str, paths))}: no usable {what}; left out: {dict(account.reasons)}{first}")
     return result
@@ -169,42 +169,41 @@ class Replay:
 
     def __init__(self, examples: Sequence[Example], batch_size: int, seed: int) -> None:
         self.batch_size = batch_size
-        self.examples = [
-            Example(
-                tuple(
-                    Segment(s.tokens, s.weight, s.parent, values={"replay": 1.0}, origin=s.origin) for s in e.segments
-                )
-            )
-            for e in examples
-        ]
+        self.examples = [beside(example, "replay") for example in examples]
         self.order = EpochOrder(len(examples), seed)
 
     def next(self) -> list[Example]:
         return [self.examples[i] for i in self.order.take_many(self.batch_size)]
 
 
-class WithReplay:
-    """An objective plus coefficient x mean negative log-likelihood of the replayed dialogues."""
+def beside(example: Example, name: str) -> Example:
+    """An example of a `WithReplay` of this name. It is the policy's alone."""
+    return Example(tuple(segment.with_values(**{name: 1.0}) for segment in example.segments), module="policy")
 
-    def __init__(self, inner: Objective, coefficient: float) -> None:
-        self.inner, self.coefficient = inner, coefficient
+
+class WithReplay:
+    """An objective plus coefficient x mean negative log-likelihood of the examples that are `beside` its own."""
+
+    def __init__(self, inner: Objective, coefficient: float, name: str = "replay") -> None:
+        self.inner, self.coefficient, self.name = inner, coefficient, name
 
     def denominators(self, examples: Sequence[Example]) -> dict[str, float]:
-        own = [e for e in examples if not e.segments[0].values.get("replay")]
-        replayed = [e for e in examples if e.segments[0].values.get("replay")]
+        own = [e for e in examples if not e.segments[0].values.get(self.name)]
+        replayed = [e for e in examples if e.segments[0].values.get(self.name)]
         weight = float(sum(s.weight.sum() for e in replayed for s in e.segments))
-        return {**self.inner.denominators(own), "replay": weight / self.coefficient}
+        # a step in which the policy is frozen comes without
+        return {**self.inner.denominators(own), **({self.name: weight / self.coefficient} if replayed else {})}
 
     def terms(self, batch: PackedBatch, outputs: Outputs, module: str) -> Terms:
         terms = self.inner.terms(batch, outputs, module)
-        flag = batch.value("replay")[batch.segment]
+        flag = batch.value(self.name)[batch.segment]
         if not bool(flag.any()):
             return terms
         weight = flag * batch.weight
         logp = outputs.logp()
         total = -(logp * weight).sum()
-        terms.sums["replay"] = total
-        terms.metrics["replay_nll"] = (total.detach(), float(weight.sum()))
+        terms.sums[self.name] = total
+        terms.metrics[f"{self.name}_nll"] = (total.detach(), float(weight.sum()))
         return terms
 
 

@@ -3,24 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
-import numpy as np
 import torch
 from pydantic import Field, model_validator
-from safetensors.numpy import load_file, save_file
 from torch import Tensor
 
+from fledge.core import config as core_config
 from fledge.core.artefact import Work
 from fledge.core.bench import Bench
-from fledge.core.errors import ArtefactError
+from fledge.core.config import Preset
 from fledge.core.machine import compute_dtype
-from fledge.core.progress import progress
 from fledge.core.readers import OnError
-from fledge.model.decoder import Decoder
-from fledge.model.hf import load_decoder
 from fledge.stages.dialogues import (
     Account,
     Replay,
@@ -32,41 +27,62 @@ from fledge.stages.dialogues import (
     replay_tokens,
     restore_replay,
 )
+from fledge.stages.reference import FOLDER, load_reference, with_reference
 from fledge.stages.sft import Shuffled
-from fledge.stages.shards import ids_hash
 from fledge.stages.training import Training, TrainingConfig, load_start, train, training_work, with_context
-from fledge.tokenizer.tokenizer import Tokenizer
 from fledge.train.batch import Example, PackedBatch
 from fledge.train.estimate import stage_estimate
 from fledge.train.loop import GlobalBatch
-from fledge.train.losses import DpoLoss, dpo
+from fledge.train.losses import SMOOTHED, DpoLoss, dpo
 from fledge.train.mesh import Mesh
 from fledge.train.objective import Objective, Outputs, Terms
 from fledge.train.schedule import steps_of
-from fledge.train.scoring import reference_logp
 from fledge.train.trainee import Trainee
 
 
-class Config(TrainingConfig):
-    model: Path = Field(description="the model folder to start from")
-    reference: Path | None = Field(default=None, description="what the policy is held to; default: the start")
-    data: tuple[Path, ...] = Field(min_length=1)
-    beta: float = Field(default=0.1, gt=0)
-    loss: DpoLoss = "sigmoid"
+class DpoSettings(core_config.Config):
+    """Keys of the loss, offline and online."""
+
+    beta: float = Field(default=0.1, gt=0, description="how strongly the policy is held to the reference")
+    loss: DpoLoss = Field(default="sigmoid", description="see docs/alignment/preferences.md")
     smoothing: float = Field(default=0.0, ge=0, lt=0.5, description="share of pairs taken to be the wrong way round")
     length_normalised: bool = Field(default=False, description="means over tokens instead of sums; ipo always does")
     nll: float = Field(default=0.0, ge=0, description="coefficient of the chosen answers' mean negative log-likelihood")
+
+    @model_validator(mode="after")
+    def _smoothing_used(self) -> DpoSettings:
+        if self.smoothing and self.loss not in SMOOTHED:
+            raise ValueError(f"loss={self.loss} has no smoothing; choose {', '.join(SMOOTHED)}")
+        if self.loss == "exo" and not self.smoothing:
+            raise ValueError("loss=exo needs smoothing above 0: the logarithm of it is in the loss")
+        return self
+
+
+class Config(TrainingConfig, DpoSettings):
+    presets: ClassVar[Mapping[str, Preset]] = {
+        "qwen2.5": Preset(
+            {"optimizer": {"lr": 7e-7}, "epochs": 1.0, "beta": 0.1},
+            "Qwen2.5, 2412.15115, section 4.2: rate, 1 epoch of 150,000 pairs, with the Online Merging Optimizer "
+            "(give optimizer.merging.base and .sft); beta and batch are not published: beta .1",
+        ),
+        "ct-llm": Preset(
+            {
+                "optimizer": {"lr": 1e-6, "weight_decay": 0.1, "schedule": {"warmup": 0.03}},
+                "epochs": 2.0, "batch_size": 4, "beta": 0.5,
+            },
+            "CT-LLM's model card: rate, warm-up, decay, epochs, beta .5; batch 4, on 8 GPUs, which may mean 32 in all; "
+            "the fall after warm-up is not published: cosine to a tenth",
+        ),
+    }  # fmt: skip
+
+    model: Path = Field(description="the model folder to start from")
+    reference: Path | None = Field(default=None, description="what the policy is held to; default: the start")
+    data: tuple[Path, ...] = Field(min_length=1)
     replay: ReplayConfig | None = None
     epochs: float = Field(default=1.0, gt=0, description="Qwen2.5: 1 (SPEC I.1)")
     batch_size: int = Field(default=32, gt=0, description="pairs a step")
     max_tokens: int = Field(default=0, ge=0, description="longer pairs are left out and counted; 0: the model's")
     on_error: OnError = "fail"
-
-    @model_validator(mode="after")
-    def _smoothing_used(self) -> Config:
-        if self.smoothing and self.loss not in ("cdpo", "rdpo"):
-            raise ValueError(f"loss={self.loss} has no smoothing; choose cdpo or rdpo")
-        return self
 
 
 class Dpo:
@@ -91,17 +107,16 @@ class Dpo:
         gain = policy - reference
         if self.mean:
             gain = gain / lengths
-        margin = gain[chosen] - gain[rejected]
-        sums = {"dpo": dpo(margin, self.beta, self.loss, self.smoothing).sum()}
+        sums = {"dpo": dpo(gain[chosen], gain[rejected], self.beta, self.loss, self.smoothing).sum()}
         if self.nll:
             sums["nll"] = -(policy / lengths)[chosen].sum()
-        return Terms(sums, self._metrics(margin.detach(), gain.detach(), policy.detach(), chosen, rejected))
+        return Terms(sums, self._metrics(gain.detach(), policy.detach(), lengths, chosen, rejected))
 
     def _metrics(
-        self, margin: Tensor, gain: Tensor, policy: Tensor, chosen: Tensor, rejected: Tensor
+        self, gain: Tensor, policy: Tensor, lengths: Tensor, chosen: Tensor, rejected: Tensor
     ) -> dict[str, tuple[Tensor | float, float]]:
         """Implicit rewards b(ln pi - ln ref); ties count half."""
-        pairs = float(len(margin))
+        pairs, margin = float(len(chosen)), gain[chosen] - gain[rejected]
         return {
             "accuracy": (((margin > 0).float() + 0.5 * (margin == 0).float()).sum(), pairs),
             "margin": (self.beta * margin.sum(), pairs),
@@ -109,6 +124,8 @@ class Dpo:
             "reward_rejected": (self.beta * gain[rejected].sum(), pairs),
             "logp_chosen": (policy[chosen].sum(), pairs),
             "logp_rejected": (policy[rejected].sum(), pairs),
+            "length_chosen": (lengths[chosen].sum(), pairs),
+            "length_rejected": (lengths[rejected].sum(), pairs),
         }
 
 
@@ -152,63 +169,15 @@ def prepare(config: Config, work: Work, mesh: Mesh) -> Training[Pairs]:
     account.record(work)
     replay = read_replay(config.replay, tokenizer, limit, config.on_error, config.seed + 1, work)
     reference = decoder if config.reference is None else load_reference(config.reference, config.model, tokenizer)
-    pairs = with_reference(pairs, reference, config, work.folder / "reference.safetensors", mesh)
+    dtype, kept = compute_dtype(config.dtype), work.out.parent / FOLDER
+    pairs, key = with_reference(pairs, reference, dtype, config.loop.micro_tokens, kept, mesh)
+    work.metrics["reference"] = key
     objective: Objective = Dpo(config.beta, config.loss, config.smoothing, config.length_normalised, config.nll)
     if config.replay is not None:
         objective = WithReplay(objective, config.replay.coefficient)
     source = Pairs(Shuffled(pairs, config.batch_size, config.seed), replay)
     steps = steps_of(len(pairs), config.epochs, config.batch_size)
     return Training(with_context(decoder, limit), tokenizer, source, objective, steps)
-
-
-def load_reference(folder: Path, model: Path, tokenizer: Tokenizer) -> Decoder:
-    """A reference is asked for the policy's ids, so they must mean the same to it."""
-    decoder = load_decoder(folder)
-    if (folder / "tokenizer.json").exists() and ids_hash(folder) != ids_hash(model):
-        raise ArtefactError(f"{folder}: the reference has another tokenizer than {model}: the same ids mean other text")
-    if decoder.config.vocab_size < tokenizer.vocab_size:
-        raise ArtefactError(
-            f"{folder}: the reference has {decoder.config.vocab_size} rows, "
-            f"but the tokenizer of {model} {tokenizer.vocab_size} ids"
-        )
-    return decoder
-
-
-def with_reference(
-    pairs: Sequence[Example], reference: Decoder, config: Config, cache: Path, mesh: Mesh
-) -> list[Example]:
-    """Pairs with the column ``reference``. Computed once, in the policy's precision, and kept beside the snapshots:
-    a resumed run reads it back."""
-    if cache.exists():
-        flat = load_file(cache)["logp"]
-    else:
-        with progress("reference", len(pairs), "pairs") as bar:
-            flat = reference_logp(
-                pairs, reference, compute_dtype(config.dtype), config.loop.micro_tokens, mesh.device, bar.advance
-            )
-        if mesh.first:
-            temporary = cache.with_name(f".{cache.name}.tmp")
-            save_file({"logp": flat}, temporary)
-            temporary.replace(cache)
-    return attach(pairs, "reference", flat)
-
-
-def attach(examples: Sequence[Example], name: str, flat: np.ndarray) -> list[Example]:
-    """Put a column of all trained tokens, in order, onto the segments."""
-    result, at = [], 0
-    for example in examples:
-        segments = []
-        for segment in example.segments:
-            trained = segment.weight != 0
-            column = np.zeros(len(segment.tokens), np.float32)
-            count = int(trained.sum())
-            column[trained] = flat[at : at + count]
-            at += count
-            segments.append(segment.with_columns(**{name: column}) if count else segment)
-        result.append(replace(example, segments=tuple(segments)))
-    if at != len(flat):
-        raise ValueError(f"{len(flat)} values for {at} trained tokens")
-    return result
 
 
 def estimate(config: Config, bench: Bench) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from fledge.core.errors import ArtefactError, ConfigError
 from fledge.corpus import lineage as corpus_lineage
 from fledge.corpus.writing.shards import TokenShards
 from fledge.stages import dpo, pretrain, sft
-from fledge.stages.dialogues import Account, make_replay, read_conversations, read_preferences
+from fledge.stages.dialogues import Account, make_replay, read_preferences
 from fledge.tokenizer.tokenizer import Tokenizer
 from fledge.train.batch import Example, Segment
 from fledge.train.loop import Source
@@ -109,8 +109,7 @@ def _conversations(artefact: Path, manifest: Mapping[str, Any]) -> Source:
     config = build(sft.Config, manifest["config"])
     tokenizer, limit = _reading(artefact, config.max_tokens)
     data = _inputs(artefact, manifest, "data")
-    examples = read_conversations(data, tokenizer, config.mask, limit, config.on_error, Account())
-    return sft.Shuffled(examples, config.batch_size, config.seed)
+    return sft.conversations(config, data, tokenizer, limit, Account())
 
 
 def _pairs(artefact: Path, manifest: Mapping[str, Any]) -> Source:

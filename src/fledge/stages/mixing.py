@@ -17,10 +17,12 @@ import numpy as np
 import xxhash
 
 from fledge.core.errors import DataError
-from fledge.corpus.writing.groups import AXES, group_documents, printable
+from fledge.corpus.writing.groups import AXES, UNKNOWN, Group, group_documents, printable
 from fledge.corpus.writing.mixture import Mixture, Plan, allot
 from fledge.corpus.writing.shards import TokenShards
 from fledge.stages.training import EpochOrder
+
+_AS_OFTEN_AS_NEEDED = 1e9  # epochs
 
 
 class MixedOrder:
@@ -54,6 +56,9 @@ class MixedOrder:
             heapq.heappop(self._line)
         return piece
 
+    def take_many(self, count: int) -> list[int]:
+        return [self.take() for _ in range(count)]
+
     def _line_up(self) -> None:
         """Who is due when, the groups that may be read; all of them where none may be any more."""
         able = [place for place in self._active if self.queues[place].taken < self.queues[place].limit]
@@ -69,6 +74,10 @@ class MixedOrder:
     def epochs(self) -> float:
         """Tokens taken over those of the groups that take part."""
         return self.tokens / max(1, sum(self.queues[place].size for place in self._active))
+
+    @property
+    def never_taken(self) -> int:
+        return sum(max(0, len(queue.pieces) - queue.taken) for queue in self.queues)
 
     def state(self) -> dict[str, Any]:
         return {"taken": {q.name: q.taken for q in self.queues}}
@@ -101,6 +110,17 @@ class MixedOrder:
                     f"{got / max(1, there):>6.2f} epochs"
                     f"{'  ' if notes else ''}{', '.join(notes)}"
                 )
+
+    def shares(self) -> list[dict[str, Any]]:
+        """Of every group: the share of the tokens planned and taken, and how often it was read."""
+        total = max(1, self.tokens)
+        return [
+            {
+                "source": group.source, "asked": round(queue.planned / self.plan.total, 6),
+                "taken": round(queue.tokens / total, 6), "epochs": round(queue.taken / max(1, len(queue.pieces)), 4),
+            }
+            for group, queue in zip(self.plan.groups, self.queues, strict=True)
+        ]  # fmt: skip
 
     def account(self) -> list[dict[str, Any]]:
         """Of every group: what there is, what was asked, what the bounds made of it, what was taken."""
@@ -136,6 +156,22 @@ def mixed_order(
     owner = np.repeat(group, pieces)[numbers]
     by_group = np.split(numbers[np.argsort(owner, kind="stable")], np.cumsum(np.bincount(owner, minlength=len(groups))))
     return MixedOrder(plan, by_group[: len(groups)], sizes, mixture.max_epochs, seed)
+
+
+def order_of_sets(
+    names: Sequence[str], members: Sequence[np.ndarray], sizes: np.ndarray, weights: Sequence[float], seed: int
+) -> MixedOrder:
+    """Of data sets, each to have its share of the tokens at every moment, however often it is read for that.
+
+    ``members[i]``: numbers of the examples of set i; ``sizes``: (examples,) tokens; ``weights``: shares, of any sum.
+    """
+    groups = tuple(
+        Group(name, *(UNKNOWN,) * 3, documents=len(numbers), tokens=int(sizes[numbers].sum()))
+        for name, numbers in zip(names, members, strict=True)
+    )
+    shares = np.asarray(weights, np.float64) / np.sum(weights)
+    plan = Plan(groups, 1.0, shares, shares, np.zeros_like(shares), np.ones_like(shares))
+    return MixedOrder(plan, members, sizes, _AS_OFTEN_AS_NEEDED, seed)
 
 
 class _Queue:

@@ -162,12 +162,16 @@ class Documents:
             self.order = mixed_order(shards, context, batch_tokens, steps, mixture, seed)
 
     def next(self, step: int, models: Mapping[str, Trainee]) -> GlobalBatch:
+        return GlobalBatch(self.take(self.batch_tokens), {"epoch": self.order.epochs})
+
+    def take(self, tokens: int) -> list[Example]:
+        """The next pieces, until there are so many tokens."""
         examples: list[Example] = []
         filled = 0
-        while filled < self.batch_tokens:
+        while filled < tokens:
             examples.append(self.piece(self.order.take()))
             filled += examples[-1].tokens
-        return GlobalBatch(examples, {"epoch": self.order.epochs})
+        return examples
 
     def piece(self, index: int) -> Example:
         document = int(np.searchsorted(self.last, index, side="right"))

@@ -14,15 +14,16 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from fledge.core import config as core_config
 from fledge.core.artefact import produce
 from fledge.core.bench import Bench
 from fledge.core.errors import DataError
 from fledge.core.progress import progress
-from fledge.core.readers import OnError, read_rows, to_record, write_jsonl
+from fledge.core.readers import OnError, read_rows, write_jsonl
 from fledge.core.records import Conversation, Message, Preference, Record, Task
+from fledge.core.row_shapes import to_api, to_record
 
 _KINDS: dict[str, type[Record]] = {"conversation": Conversation, "preference": Preference, "task": Task}
 _PLACE = re.compile(r"\{([^{}]+)\}")
@@ -41,6 +42,10 @@ class Source(core_config.Config):
     match: dict[str, str] = Field(
         default_factory=dict,
         description="key -> regular expression for its whole text, whose first group stays; other rows are skipped",
+    )
+    where: dict[str, str] = Field(
+        default_factory=dict,
+        description="key, with dots between levels -> value; rows that have another are left out and counted",
     )
     imitate_chosen: bool = Field(False, description="the rows are preferences; the chosen answer is the one to imitate")
     skill: str = Field("", description="of tasks that name none")
@@ -63,9 +68,19 @@ class Source(core_config.Config):
 
 class Config(core_config.Config):
     kind: Literal["conversation", "preference", "task"]
+    shape: Literal["records", "api"] = Field(
+        default="records",
+        description="api: preferences as fine-tuning APIs take them (input, preferred_output, non_preferred_output)",
+    )
     sources: tuple[Source, ...] = Field(min_length=1)
     on_error: OnError = "fail"
     seed: int = 0
+
+    @model_validator(mode="after")
+    def _shape_of_pairs(self) -> Config:
+        if self.shape == "api" and self.kind != "preference":
+            raise ValueError(f"shape=api is one of preferences, not of kind {self.kind!r}")
+        return self
 
 
 def run(config: Config, out: Path, redo: bool = False) -> None:
@@ -90,7 +105,7 @@ def run(config: Config, out: Path, redo: bool = False) -> None:
                 counts.append({"file": _short(source.path), **count})
                 skipped += [{"place": text.partition(": ")[0], "reason": text.partition(": ")[2]} for text in bad]
                 bar.advance(1)
-        write_jsonl(work.folder / "records.jsonl", kept)
+        write_jsonl(work.folder / "records.jsonl", map(to_api, kept) if config.shape == "api" else kept)
         if skipped:
             write_jsonl(work.folder / "skipped.jsonl", skipped)
         work.metrics |= {
@@ -117,7 +132,7 @@ def _take(
     bad: list[str] = []
     counts: Counter[str] = Counter()
     usable: list[Record] = []
-    for record in _records(config, source, bad):
+    for record in _records(config, source, bad, counts):
         key = _text(record)
         if source.max_characters is not None and len(key) > source.max_characters:
             counts["too_long"] += 1
@@ -134,18 +149,32 @@ def _take(
         kept = [usable[place] for place in sorted(rng.sample(range(len(usable)), source.limit))]
     return kept, {
         "rows": len(usable) + counts.total() + len(bad), "used": len(kept), "skipped": len(bad),
-        "too_long": counts["too_long"], "repeated": counts["repeated"], "over_limit": len(usable) - len(kept),
+        "elsewhere": counts["elsewhere"], "too_long": counts["too_long"], "repeated": counts["repeated"],
+        "over_limit": len(usable) - len(kept),
     }, bad  # fmt: skip
 
 
-def _records(config: Config, source: Source, bad: list[str]) -> Iterator[Record]:
+def _records(config: Config, source: Source, bad: list[str], counts: Counter[str]) -> Iterator[Record]:
     for place, row in read_rows(source.path, config.on_error, bad):
+        if not _is_wanted(source, row):
+            counts["elsewhere"] += 1
+            continue
         try:
-            yield _record(config.kind, source, row, f"{_short(source.path)}{place.removeprefix(str(source.path))}")
+            record = _record(config.kind, source, row, f"{_short(source.path)}{place.removeprefix(str(source.path))}")
+            if config.shape == "api":
+                to_api(record)  # what cannot be said in that shape is refused here, with its place
+            yield record
         except DataError as error:
             if config.on_error == "fail":
                 raise DataError(f"{place}: {error}\n  (on_error=skip counts such rows and goes on)") from None
             bad.append(f"{place}: {error}")
+
+
+def _is_wanted(source: Source, row: Any) -> bool:
+    try:
+        return all(str(_at(key, row)) == value for key, value in source.where.items())
+    except DataError:
+        return False
 
 
 def _record(kind: str, source: Source, row: Any, place: str) -> Record:

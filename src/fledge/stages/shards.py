@@ -6,7 +6,6 @@ Reads a corpus (``documents/*.parquet``), encodes with a tokenizer folder, write
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 import json
 import shutil
@@ -109,7 +108,7 @@ def _make(config: Config, work: Work) -> None:
     from fledge.corpus import tables
     from fledge.corpus.writing.shards import SPLITS
     from fledge.tokenizer.corpus import CorpusEncoder, Disagreement
-    from fledge.tokenizer.tokenizer import Tokenizer
+    from fledge.tokenizer.tokenizer import Tokenizer, ids_hash
 
     files = [config.documents] if config.documents.is_file() else tables.parts(config.documents / "documents")
     if not files:
@@ -232,19 +231,10 @@ def _measure(config: Config, work: Work, total: int) -> None:
     }  # fmt: skip
 
 
-def ids_hash(folder: Path) -> str:
-    """Hash of what decides a tokenizer's ids. Not of the file, which others write anew with the same meaning."""
-    path = folder / "tokenizer.json"
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-        parts = {key: values.get(key) for key in ("normalizer", "pre_tokenizer", "model", "added_tokens")}
-    except (OSError, ValueError, AttributeError) as error:
-        raise ArtefactError(f"{path}: cannot be read as a tokenizer: {error}") from None
-    return hashlib.blake2b(json.dumps(parts, sort_keys=True).encode(), digest_size=16).hexdigest()
-
-
 def require_ids(shards: Path, tokenizer: Path) -> None:
     """Raises `ArtefactError` where the shards hold ids of another tokenizer. Foreign shards say nothing of theirs."""
+    from fledge.tokenizer.tokenizer import ids_hash
+
     recorded = read_manifest(shards)["metrics"].get("tokenizer_ids") if is_finished(shards) else None
     if recorded is not None and recorded != ids_hash(tokenizer):
         raise ArtefactError(

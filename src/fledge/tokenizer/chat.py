@@ -18,6 +18,7 @@ from pydantic import ValidationError
 from fledge.core.errors import DataError
 from fledge.core.records import Conversation, Message
 from fledge.tokenizer.tokenizer import Tokenizer
+from fledge.tokenizer.tools import Turn, turns, turns_with_tools
 
 Mask = Literal["response", "last", "qwen1", "all"]
 MASKS: tuple[Mask, ...] = ("response", "last", "qwen1", "all")
@@ -28,6 +29,7 @@ SPACE_FIRST = "assistant turns that begin with white space (encoded from after t
 EMPTY_ANSWER = "assistant turns that are empty"
 TURNS_DROPPED = "oldest messages dropped to fit the context"
 TOOL_TURN = "tool messages, which the folder's own chat template would write otherwise"
+TOOLS_WRITTEN = "dialogues with tools, written as Qwen2.5 does; the folder's own chat template does not"
 
 # Reasons of `fit`.
 TOO_LONG = "longer than the context"
@@ -41,7 +43,8 @@ Messages = Conversation | Sequence[Message | Mapping[str, Any]]
 class MessageSpan:
     """Where a message stands: tokens ``start:end``, its content ``content_start:content_end`` (without the end token).
 
-    ``message`` is its index among the messages given, -1 for a default system message that was put before them.
+    ``message`` is its index among the messages given, -1 for a system message that was put before them. What several
+    tools returned may be one message as it is written: the index is that of the first.
     """
 
     role: str
@@ -87,10 +90,11 @@ def encode_chat(
         raise DataError(f"mask {mask!r} is unknown; choose one of {', '.join(MASKS)}")
     parsed = parse_messages(messages)
     builder = _Builder(tokenizer, mask)
-    last_answer = max((i for i, message in enumerate(parsed) if message.role == "assistant"), default=-1)
-    builder.default_system(parsed)
-    for index, message in enumerate(parsed):
-        builder.message(message, index, trained=mask != "last" or index == last_answer)
+    tools = messages.tools if isinstance(messages, Conversation) else None
+    written = builder.turns(parsed, tokenizer.default_system, tools or ())
+    last_answer = max((turn.index for turn in written if turn.role == "assistant"), default=-1)
+    for turn in written:
+        builder.add(turn, trained=mask != "last" or turn.index == last_answer)
     return builder.finish(final_newline)
 
 
@@ -105,11 +109,10 @@ def encode_prompt(tokenizer: Tokenizer, messages: Messages, notes: Counter[str] 
     if parsed[-1].role == "assistant":
         raise DataError("the last message is the assistant's own: a prompt must end with one that it answers")
     builder = _Builder(tokenizer, "response")
-    builder.default_system(parsed)
-    for index, message in enumerate(parsed):
-        builder.message(message, index)
+    for turn in builder.turns(parsed, tokenizer.default_system):
+        builder.add(turn)
     if notes is not None:
-        notes.update(builder.notes)
+        notes.update(+builder.notes)
     return builder.ids + header(tokenizer, "assistant")
 
 
@@ -122,8 +125,8 @@ def encode_continuation(tokenizer: Tokenizer, messages: Messages) -> list[int]:
     """What follows a reply's ``<|im_end|>`` when the dialogue goes on by ids: line break, messages, header."""
     parsed = parse_messages(messages)
     builder = _Builder(tokenizer, "response")
-    for index, message in enumerate(parsed):
-        builder.message(message, index)
+    for turn in builder.turns(parsed, None):
+        builder.add(turn)
     return builder.newline + builder.ids + header(tokenizer, "assistant")
 
 
@@ -195,13 +198,19 @@ class _Builder:
         if tokenizer.template.differs:
             self.notes[tokenizer.template.differs] += 1
 
-    def default_system(self, messages: Sequence[Message]) -> None:
-        default = self.tokenizer.default_system
-        if default is not None and messages[0].role != "system":
-            self.message(Message(role="system", content=default), -1)
+    def turns(
+        self, messages: Sequence[Message], default_system: str | None, tools: Sequence[Mapping[str, Any]] = ()
+    ) -> list[Turn]:
+        """The messages that are written: plain ones, with what is said of tools put into words where the folder's
+        template does so, or where there is no other way."""
+        hermes = self.tokenizer.template.hermes
+        if hermes or tools or any(message.tool_calls for message in messages):
+            self.notes[TOOLS_WRITTEN] += not hermes
+            return turns_with_tools(messages, tools, default_system)
+        return turns(messages, default_system)
 
-    def message(self, message: Message, index: int, trained: bool = True) -> None:
-        tokenizer = self.tokenizer
+    def add(self, turn: Turn, trained: bool = True) -> None:
+        tokenizer, message = self.tokenizer, turn.message
         answer = message.role == "assistant"
         self._note(message)
         if answer:  # apart from its header: what a model generates follows the header's own tokens
@@ -219,7 +228,7 @@ class _Builder:
         self.weights += [scale * weight if trained else 0.0 for weight in _pattern(self.mask, answer, *shape)]
         place = start + len(opening)
         end = len(self.ids)
-        self.spans.append(MessageSpan(message.role, start, end, place, place + len(content), index))
+        self.spans.append(MessageSpan(turn.role, start, end, place, place + len(content), turn.index))
 
     def finish(self, final_newline: bool) -> EncodedChat:
         if not final_newline:
@@ -228,7 +237,7 @@ class _Builder:
             self.spans[-1] = replace(self.spans[-1], end=cut)
         if self.weights:
             self.weights[0] = 0.0  # nothing stands before it that could predict it
-        return EncodedChat(self.ids, self.weights, tuple(self.spans), dict(self.notes))
+        return EncodedChat(self.ids, self.weights, tuple(self.spans), dict(+self.notes))
 
     def _note(self, message: Message) -> None:
         if self.tokenizer.has_control_string(message.content):

@@ -12,7 +12,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from fledge.core.errors import DataError
+from fledge.core.records import Message
 from fledge.tokenizer.bytelevel import CONTROL_STRINGS, IM_END, IM_START
+from fledge.tokenizer.tools import turns_with_tools
 
 QWEN2_SYSTEM = "You are a helpful assistant."
 _HEAD = "{%- set default_system = "
@@ -20,11 +22,13 @@ _HEAD = "{%- set default_system = "
 
 @dataclass(frozen=True)
 class Template:
-    """What a folder's chat template does. ``differs`` says where it is not ChatML ("" where it is)."""
+    """What a folder's chat template does. ``differs`` says where it is not ChatML ("" where it is). ``hermes``: it
+    writes tools as Qwen2.5 does (tools.py); ``tool_differs``: it writes tool messages in a way of its own."""
 
     default_system: str | None
     differs: str = ""
     tool_differs: bool = False
+    hermes: bool = False
 
 
 def write_template(default_system: str | None) -> str:
@@ -82,21 +86,44 @@ def _probe(text: str) -> Template:
                     return Template(QWEN2_SYSTEM, differs)
     except Exception:  # a template may raise anything; whatever it was, it is not plain ChatML
         return Template(QWEN2_SYSTEM, differs)
-    return Template(default, tool_differs=_differs_on(text, [system, user, assistant, tool]))
+    hermes = _is_hermes(text, default)
+    differs_on_tools = not hermes and _differs_on(text, [system, user, assistant, tool])
+    return Template(default, tool_differs=differs_on_tools, hermes=hermes)
 
 
-def _differs_on(text: str, messages: list[dict[str, str]]) -> bool:
+def _differs_on(text: str, messages: list[dict[str, Any]]) -> bool:
     try:
         return render(text, messages) != _chatml(messages)
     except Exception:
         return True
 
 
-def _chatml(messages: list[dict[str, str]]) -> str:
+def _is_hermes(text: str, default_system: str | None) -> bool:
+    call = {"name": "f", "arguments": {"x": [1, "é"]}}
+    messages: list[dict[str, Any]] = [
+        {"role": "user", "content": "Q?"},
+        {"role": "assistant", "content": "", "tool_calls": [call]},
+        {"role": "tool", "content": "T"},
+        {"role": "tool", "content": "U"},
+        {"role": "assistant", "content": "A.", "tool_calls": [call, call]},
+        {"role": "tool", "content": "V"},
+        {"role": "assistant", "content": "B."},
+    ]
+    tools = [{"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}]
+    made = turns_with_tools([Message.model_validate(message) for message in messages], tools, default_system)
+    try:
+        return render(text, messages, tools=tools) == _chatml([turn.message.plain() for turn in made])
+    except Exception:
+        return False
+
+
+def _chatml(messages: list[dict[str, Any]]) -> str:
     return "".join(f"{IM_START}{message['role']}\n{message['content']}{IM_END}\n" for message in messages)
 
 
-def render(text: str, messages: list[dict[str, str]], header: bool = False) -> str:
+def render(
+    text: str, messages: list[dict[str, Any]], header: bool = False, tools: list[dict[str, Any]] | None = None
+) -> str:
     """Render a template as Hugging Face does, in Jinja's immutable sandbox (templates of others are hostile)."""
     from jinja2.sandbox import ImmutableSandboxedEnvironment
 
@@ -106,4 +133,4 @@ def render(text: str, messages: list[dict[str, str]], header: bool = False) -> s
     environment = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True)
     environment.filters["tojson"] = lambda value, **_: json.dumps(value, ensure_ascii=False)
     environment.globals["raise_exception"] = refuse
-    return environment.from_string(text).render(messages=messages, tools=None, add_generation_prompt=header)
+    return environment.from_string(text).render(messages=messages, tools=tools, add_generation_prompt=header)

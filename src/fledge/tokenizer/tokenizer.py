@@ -7,6 +7,7 @@ ids, so no user can speak with the voice of the template. No token is added at e
 from __future__ import annotations
 
 import codecs
+import hashlib
 import json
 import re
 from collections.abc import Iterable, Sequence
@@ -270,3 +271,14 @@ def _model_rows(folder: Path) -> int:
         return int(json.loads((folder / "config.json").read_text(encoding="utf-8")).get("vocab_size") or 0)
     except (OSError, ValueError, AttributeError, TypeError):
         return 0  # no model here, or a damaged one, which is for the reader of models to say
+
+
+def ids_hash(folder: Path) -> str:
+    """Hash of what decides a tokenizer's ids. Not of the file, which others write anew with the same meaning."""
+    path = folder / "tokenizer.json"
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+        parts = {key: values.get(key) for key in ("normalizer", "pre_tokenizer", "model", "added_tokens")}
+    except (OSError, ValueError, AttributeError) as error:
+        raise ArtefactError(f"{path}: cannot be read as a tokenizer: {error}") from None
+    return hashlib.blake2b(json.dumps(parts, sort_keys=True).encode(), digest_size=16).hexdigest()

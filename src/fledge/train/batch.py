@@ -42,10 +42,18 @@ class Segment:
     def with_columns(self, **columns: Floats) -> Segment:
         return replace(self, columns={**self.columns, **columns})
 
+    def with_values(self, **values: float) -> Segment:
+        return replace(self, values={**self.values, **values})
+
 
 @dataclass(frozen=True)
 class Example:
+    """``module``: the only one of a loop's modules that trains on it; none: every one does. ``number``: which one of
+    all that the run trains on; the loop gives it, and dropout knows tokens by it."""
+
     segments: tuple[Segment, ...]
+    module: str = ""
+    number: int = 0
 
     @property
     def tokens(self) -> int:
@@ -78,9 +86,11 @@ class PackedBatch:
     targets: Tensor  # (M,) their ids
     weight: Tensor  # (M,)
     segment: Tensor  # (M,) segment of each
+    last: Tensor  # (S,) index of every segment's last token
     columns: Mapping[str, Tensor]  # each (M,)
     values: Mapping[str, Tensor]  # each (S,)
     origins: tuple[tuple[str, int], ...]  # (S,)
+    identity: Tensor  # (N',) int64: number of the example and offset in it, spread over all bits; who a token is
 
     def value(self, name: str) -> Tensor:
         """(S,) a value of every segment; 0 for all where no segment has it."""
@@ -139,10 +149,23 @@ def pack(examples: Sequence[Example], device: torch.device | str = "cpu") -> Pac
         targets=move(tokens[trained]),
         weight=move(weight[trained]),
         segment=move(layout.segment_of[trained]),
+        last=move(layout.start + layout.length - 1),
         columns={name: column(name) for name in token_names},
         values={n: move(np.array([s.values.get(n, 0.0) for s in segments], np.float32)) for n in value_names},
         origins=tuple(s.origin for s in segments),
+        identity=move(_identities(examples, len(tokens))),
     )
+
+
+def _identities(examples: Sequence[Example], rows: int) -> npt.NDArray[np.int64]:
+    """(rows,) golden ratio x number + offset, modulo 2^64: tokens of different examples are far apart."""
+    result = np.zeros(rows, np.uint64)
+    at = 0
+    for example in examples:
+        first = np.uint64(example.number * 0x9E3779B97F4A7C15 % (1 << 64))
+        result[at : at + example.tokens] = first + np.arange(example.tokens, dtype=np.uint64)
+        at += example.tokens
+    return result.view(np.int64)
 
 
 def cut(examples: Sequence[Example], budget: int) -> list[list[Example]]:
@@ -160,6 +183,14 @@ def cut(examples: Sequence[Example], budget: int) -> list[list[Example]]:
             parts.append([example])
             filled = example.tokens
     return parts
+
+
+def shares(examples: Sequence[Example], rank: int, world: int, budget: int) -> list[list[Example]]:
+    """The micro-batches of a rank, which has every ``world``-th example. All ranks get as many, since their collective
+    calls must meet: behind a rank's own stand empty ones."""
+    own = [cut(examples[r::world], budget) for r in range(world)]
+    count = max(map(len, own))
+    return own[rank] + [[empty_example()]] * (count - len(own[rank]))
 
 
 def empty_example() -> Example:

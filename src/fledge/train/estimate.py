@@ -68,16 +68,16 @@ def training_estimate(
 
 def stage_estimate(
     bench: Bench, model: Path, data: Sequence[Path], epochs: float, batch: int, compute: Compute, passes: float = 1.0,
-    replayed: float = 0.0,
+    replayed: float = 0.0, steps: int | None = None,
 ) -> dict[str, Any]:  # fmt: skip
     """Fine-tuning on records. ``passes``: forward and backward as 1, so a reference's forward adds a third;
-    ``replayed``: tokens a step beside the stage's own."""
+    ``replayed``: tokens a step beside the stage's own; ``steps``: instead of ``epochs``."""
     shape = model_shape(bench, model)
     rows = sum(records_of(bench, path)[0] for path in data)
     mean = mean_tokens(bench, data)
     if not rows:
         return training_estimate(bench, shape, 0, max(256, round(batch * mean)), int(mean), compute)
-    steps = steps_of(rows, epochs, batch)
+    steps = steps or steps_of(rows, epochs, batch)
     tokens = steps * (batch * mean * passes + replayed)
     return training_estimate(bench, shape, tokens, max(256, round(tokens / steps)), int(mean), compute)
 
@@ -104,14 +104,15 @@ def _count_records(path: Path) -> tuple[int, float]:
 
 def rollout_estimate(
     bench: Bench, model: Path, tasks: Sequence[Path], steps: int, answers: int, new_tokens: int, compute: Compute,
-    replayed: float, rate: Callable[[DecoderConfig, bool], float],
+    replayed: float, rate: Callable[[DecoderConfig, bool], float], passes: float = 1.0,
 ) -> dict[str, Any]:  # fmt: skip
     """Reinforcement learning: sampling of every answer, and training on it. ``rate``: sampled tokens a second, of an
-    engine that is compiled or not."""
+    engine that is compiled or not; ``passes``: forward and backward of one model over an answer as 1."""
     shape = model_shape(bench, model)
     typical = min([new_tokens, *(int(bench.of_file(path, "answer_tokens", new_tokens)) for path in tasks)])
-    tokens = steps * (answers * typical + replayed)
-    estimate = training_estimate(bench, shape, tokens, round(tokens / steps), typical, compute)
+    batch = answers * typical + replayed
+    tokens = steps * (answers * typical * passes + replayed)
+    estimate = training_estimate(bench, shape, tokens, round(batch), typical, compute)
     sampled = 2000.0
     if bench.measure:
         compiled = worth_compiling(compute.compile, steps * shape.parameters)

@@ -1,7 +1,7 @@
 """The loop. Every training stage is a source of batches and an objective, handed to this.
 
-A step: the source gives a global batch; the objective names its denominators; each rank cuts its share into
-micro-batches; each trained module adds its gradients; one update. Nothing else happens, in whatever stage.
+A step: the source gives a global batch; the objective names its denominators; for each module that trains, each rank
+cuts its share into micro-batches and adds their gradients; one update. Nothing else happens, in whatever stage.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import FrameType
 from typing import Any, Protocol
@@ -24,7 +24,7 @@ from fledge.core.config import Config
 from fledge.core.errors import DataError, FledgeError
 from fledge.core.progress import progress
 from fledge.model.compiled import compiled
-from fledge.train.batch import Example, PackedBatch, cut, empty_example, pack
+from fledge.train.batch import Example, pack, shares
 from fledge.train.mesh import Mesh, sum_over_ranks
 from fledge.train.metrics import Metrics
 from fledge.train.objective import Objective
@@ -117,60 +117,62 @@ class Loop:
             return metrics.summary()
 
     def step(self, step: int) -> dict[str, float]:
-        """One update of every module; the metrics of the global batch."""
+        """One update of every module that trains; the metrics of the global batch."""
         batch = self.source.next(step, self.trainees)
         denominators = self.objective.denominators(batch.examples)
         empty = [name for name, value in denominators.items() if not value > 0]
         if empty:
             raise DataError(f"step {step + 1}: nothing in this batch is trained on ({', '.join(empty)} is 0)")
         totals: dict[str, list[float]] = {}
-        for micro in self._micro_batches(batch.examples):
-            self._accumulate(micro, denominators, totals, step)
-        row = self._reduce(totals) | batch.metrics
+        training = {name: trainee for name, trainee in self.trainees.items() if trainee.trains(step)}
+        numbered = [replace(example, number=step << 32 | i) for i, example in enumerate(batch.examples)]
+        for name in training:
+            self.accumulate(name, numbered, denominators, totals)
+        row = self.reduce(totals) | batch.metrics
         if not math.isfinite(row["loss"]):
             self._refuse(step, row["loss"], batch.examples)
         for name, trainee in self.trainees.items():
-            result = trainee.step(step, self.steps)
-            if not math.isfinite(result["grad_norm"]):
-                self._refuse(step, result["grad_norm"], batch.examples)
-            row |= {key if name == "policy" else f"{name}_{key}": value for key, value in result.items()}
+            result = trainee.step(step, self.steps) if name in training else {"lr": 0.0}
+            if not math.isfinite(norm := result.get("grad_norm", 0.0)):
+                self._refuse(step, norm, batch.examples)
+            row |= {_prefix(name) + key: value for key, value in result.items()}
         row["batch_tokens"] = float(sum(example.tokens for example in batch.examples))
         row["trained_tokens"] = float(sum(example.trained for example in batch.examples))
         return row
 
-    def _micro_batches(self, examples: Sequence[Example]) -> Iterator[PackedBatch]:
-        """This rank's share. All ranks make as many, since their collective calls must meet."""
-        shares = [list(examples[r :: self.mesh.world]) for r in range(self.mesh.world)]
-        count = max(len(cut(share, self.config.micro_tokens)) for share in shares)
-        mine = cut(shares[self.mesh.rank], self.config.micro_tokens)
-        for part in mine + [[empty_example()]] * (count - len(mine)):
-            yield pack(part, self.mesh.device)
-
-    def _accumulate(
-        self, micro: PackedBatch, denominators: Mapping[str, float], totals: dict[str, list[float]], step: int
+    def accumulate(
+        self, name: str, examples: Sequence[Example], denominators: Mapping[str, float], totals: dict[str, list[float]]
     ) -> None:
-        for name, trainee in self.trainees.items():
-            prefix = "" if name == "policy" else f"{name}_"
+        """Add a module's gradients over this rank's share, and its sums to ``totals``."""
+        trainee, prefix = self.trainees[name], _prefix(name)
+        own = [example for example in examples if example.module in ("", name)]
+        for part in shares(own, self.mesh.rank, self.mesh.world, self.config.micro_tokens):
+            micro = pack(part, self.mesh.device)
             loss, parts, metrics = trainee.loss(micro, self.objective, denominators, name)
             loss.backward()
             trainee.collect()
             for key, value in parts.items():
                 _add(totals, "loss", float(value), 0.0)
                 if len(denominators) > 1:
-                    _add(totals, f"{prefix}loss_{key}", float(value), 0.0)
+                    _add(totals, f"loss_{key}", float(value), 0.0)
             for key, (total, count) in metrics.items():
                 _add(totals, prefix + key, float(total), count)
 
-    def _reduce(self, totals: Mapping[str, list[float]]) -> dict[str, float]:
-        """Sums over the ranks; a metric with a count becomes its mean."""
+    def reduce(self, totals: Mapping[str, list[float]]) -> dict[str, float]:
+        """Sums over the ranks; a metric with a count becomes its mean. Weights ``x`` whose squares are given as
+        ``x_square`` get ``x_ess``, the share of samples that they are worth: mean² / mean square (Kong 1992)."""
         names = sorted(totals)
         flat = sum_over_ranks([x for name in names for x in totals[name]], self.mesh)
         pairs = zip(flat[::2], flat[1::2], strict=True)
-        return {
+        row = {
             name: total / count if count else total
             for name, (total, count) in zip(names, pairs, strict=True)
-            if count or name.startswith("loss") or "_loss" in name
+            if count or name.startswith("loss")
         }
+        for name in [name for name in row if f"{name}_square" in row]:
+            square = row.pop(f"{name}_square")
+            row[f"{name}_ess"] = row[name] ** 2 / square if square else 0.0
+        return row
 
     def _agree(self, due: bool, stopped: bool) -> tuple[bool, bool]:
         """Ranks snapshot together, when any of them finds it due, and stop together, when any of them is told to."""
@@ -188,6 +190,11 @@ class Loop:
             f"The documents of the batch ({len(origins)} segments) are listed in {path}.\n"
             "A lower optimizer.lr, or optimizer.clip, is the usual cure; look at the batch first."
         )
+
+
+def _prefix(module: str) -> str:
+    """Of a module's metrics; the policy's have none."""
+    return "" if module == "policy" else f"{module}_"
 
 
 def _add(totals: dict[str, list[float]], key: str, total: float, count: float) -> None:

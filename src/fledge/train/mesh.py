@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import torch
 import torch.distributed as dist
-from torch import nn
+from torch import Tensor, nn
 
 from fledge.core.machine import ranks
 
@@ -75,3 +75,9 @@ def sum_over_ranks(values: Sequence[float], mesh: Mesh) -> list[float]:
 def barrier(mesh: Mesh) -> None:
     if mesh.sharded:
         dist.barrier()
+
+
+def local(tensor: Tensor) -> Tensor:
+    """A sharded tensor's part on this rank; a plain tensor as it is."""
+    part = tensor.to_local() if hasattr(tensor, "to_local") else tensor
+    return part.detach()

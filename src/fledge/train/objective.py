@@ -24,12 +24,32 @@ class Terms:
 class Outputs:
     """What a module says about a micro-batch: computed when asked for, and only for the trained tokens."""
 
-    def __init__(self, hidden: Tensor, weight: Tensor, batch: PackedBatch) -> None:
-        """hidden (N, h) of the packed row, weight (V, h) of the head."""
-        self.batch, self.weight = batch, weight
+    def __init__(self, hidden: Tensor, weight: Tensor | None, batch: PackedBatch, score: Tensor | None = None) -> None:
+        """hidden (N, h) of the packed row; weight (V, h) of the head, score (1, h) of the scalar head: what is not
+        there is not asked for."""
+        self.hidden, self.batch, self._weight, self._score = hidden, batch, weight, score
         self.states = hidden.index_select(0, batch.source)  # (M, h)
         # several terms may ask for the same; None where entropy was not asked for
         self._known: dict[float, tuple[Tensor, Tensor | None]] = {}
+
+    @property
+    def weight(self) -> Tensor:
+        if self._weight is None:
+            raise ValueError("this module has no head over the vocabulary: it gives no log-probabilities")
+        return self._weight
+
+    def scalars(self) -> Tensor:
+        """What the scalar head says of the state before each trained token, (M,) float32: a value model's V_t."""
+        return self._read(self.states)
+
+    def end_scalars(self) -> Tensor:
+        """What it says at the last token of each segment, (S,) float32: a reward model's r, read at the end token."""
+        return self._read(self.hidden.index_select(0, self.batch.last))
+
+    def _read(self, states: Tensor) -> Tensor:
+        if self._score is None:
+            raise ValueError("this module has no scalar head: it gives no values or rewards")
+        return (states.float() @ self._score.float().T)[:, 0]
 
     def logp(self, temperature: float = 1.0) -> Tensor:
         """Log-probability of each trained token, (M,)."""

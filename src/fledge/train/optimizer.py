@@ -11,6 +11,8 @@ from torch import Tensor, nn
 
 from fledge.core.config import Config
 from fledge.core.errors import ConfigError
+from fledge.train.merging import Merging, MergingConfig, task_vectors
+from fledge.train.mesh import local
 from fledge.train.schedule import ScheduleConfig
 
 
@@ -25,6 +27,9 @@ class OptimizerConfig(Config):
     clip: float = Field(default=1.0, gt=0)
     momentum: float = Field(default=0.95, description="muon")
     schedule: ScheduleConfig = ScheduleConfig()
+    merging: MergingConfig | None = Field(
+        default=None, description="merge each step with what fine-tuning has taught: Online Merging Optimizer"
+    )
 
 
 def _bare(method: Any) -> Any:
@@ -45,8 +50,12 @@ class _Muon(torch.optim.Muon):
     step = torch.no_grad()(_bare(torch.optim.Muon.step))
 
 
-def make_optimizers(module: nn.Module, config: OptimizerConfig, sharded: bool = False) -> list[torch.optim.Optimizer]:
-    """AdamW for all, or Muon for the matrices of the blocks and AdamW for the rest. No decay on vectors.
+Optimizer = torch.optim.Optimizer | Merging
+
+
+def make_optimizers(module: nn.Module, config: OptimizerConfig, sharded: bool = False) -> list[Optimizer]:
+    """AdamW for all, or Muon for the matrices of the blocks and AdamW for the rest. No decay on vectors. Each wrapped
+    where steps are to be merged.
 
     Muon's rate is scaled to match AdamW's update size (Moonshot, 2502.16982), so one ``lr`` serves both.
     """
@@ -74,16 +83,20 @@ def make_optimizers(module: nn.Module, config: OptimizerConfig, sharded: bool = 
     optimizers.append(
         _AdamW([g for g in groups if g["params"]], lr=config.lr, betas=config.betas, eps=config.eps, fused=True)
     )
-    return optimizers
+    if config.merging is None:
+        return list(optimizers)
+    tau = task_vectors(module, config.merging)
+    names: dict[Tensor, str] = {parameter: name for name, parameter in module.named_parameters()}
+    return [Merging(optimizer, tau, names, config.merging) for optimizer in optimizers]
 
 
-def set_rate(optimizers: Iterable[torch.optim.Optimizer], rate: float) -> None:
+def set_rate(optimizers: Iterable[Optimizer], rate: float) -> None:
     for optimizer in optimizers:
         for group in optimizer.param_groups:
             group["lr"] = rate
 
 
-def optimizer_state(module: nn.Module, optimizers: Iterable[torch.optim.Optimizer]) -> dict[str, Tensor]:
+def optimizer_state(module: nn.Module, optimizers: Iterable[Optimizer]) -> dict[str, Tensor]:
     """Flat: ``<parameter name>|<entry>`` -> tensor (this rank's shard where sharded)."""
     names: dict[Any, str] = {parameter: name for name, parameter in module.named_parameters()}
     flat: dict[str, Tensor] = {}
@@ -95,7 +108,7 @@ def optimizer_state(module: nn.Module, optimizers: Iterable[torch.optim.Optimize
 
 
 def load_optimizer_state(
-    module: nn.Module, optimizers: Iterable[torch.optim.Optimizer], flat: dict[str, Tensor]
+    module: nn.Module, optimizers: Iterable[Optimizer], flat: dict[str, Tensor]
 ) -> None:
     """The inverse of `optimizer_state`, into freshly made optimizers."""
     entries: dict[str, dict[str, Tensor]] = {}
@@ -107,12 +120,6 @@ def load_optimizer_state(
         if name in entries:
             state: dict[str, Any] = {key: _like(value, parameter) for key, value in entries[name].items()}
             owners[parameter].state[parameter] = state
-
-
-def local(tensor: Tensor) -> Tensor:
-    """A sharded tensor's part on this rank; a plain tensor as it is."""
-    part = tensor.to_local() if hasattr(tensor, "to_local") else tensor
-    return part.detach()
 
 
 def _like(value: Tensor, parameter: Tensor) -> Tensor:

@@ -104,6 +104,7 @@ class _Taker:
     def __init__(self, loop: Loop, watch: Watch, cycle: int) -> None:
         assert isinstance(loop.source, WatchedSource)
         self.loop, self.watch, self.cycle, self.source = loop, watch, cycle, loop.source
+        self.first = max(trainee.frozen for trainee in loop.trainees.values())  # from here on all modules train
         self.at = 0
 
     def take(self, batches: Sequence[GlobalBatch] = (), rest: bool = False) -> _Taken:
@@ -112,7 +113,7 @@ class _Taker:
         self.source.replay, self.source.rest = list(batches), rest
         for _ in range(self.cycle):
             with self.watch.step():
-                self.loop.step(self.at % self.loop.steps)
+                self.loop.step(self.first + self.at % (self.loop.steps - self.first))
             self.at += 1
             assert self.source.last is not None
             taken.batches.append(self.source.last)
@@ -142,7 +143,8 @@ def take_profile(
     loop: Loop, watch: Watch, warm_up: int = 2, steps: int = 5, cycle: int = 1, trace: Path | None = None,
     say: Callable[[str], object] = lambda line: None,
 ) -> Profile:  # fmt: skip
-    """Take ``warm_up``, ``steps`` and one or two profiled cycles of a `watched` loop, from its first step on.
+    """Take ``warm_up``, ``steps`` and one or two profiled cycles of a `watched` loop, from the first step on in which
+    all its modules train.
     ``trace``: where Chrome's form of the profiled steps is written."""
     policy = loop.trainees["policy"]
     assert isinstance(policy, WatchedTrainee)
@@ -163,7 +165,8 @@ def take_profile(
     dtype = str(policy.dtype).removeprefix("torch.")
     size = 8192 if facts.cuda else 2048
     rates = [product_rate(dtype, s, device=facts.device) for s in ((size,) if facts.cuda else (1024, size))]
-    memory, peak_phase = _memory(policy, watch, account, process)
+    modules = [trainee for trainee in loop.trainees.values() if isinstance(trainee, WatchedTrainee)]
+    memory, peak_phase = _memory(modules, watch, account, process)
     each = 1 / cycle
     return Profile(
         dtype=dtype, device=facts.cuda or facts.cpu, parameters=policy.decoder.config.parameters, cycle=cycle,
@@ -173,7 +176,8 @@ def take_profile(
         gflop=typical.load.flops(policy.decoder.config) / 1e9 * each,
         product_ceiling=max(rates), copy_ceiling=copy_rate(device=facts.device),
         parts=divide(
-            account, count * cycle, _each(typical, cycle), _each(slow, cycle), bool(facts.cuda), _updated(policy)
+            account, count * cycle, _each(typical, cycle), _each(slow, cycle), bool(facts.cuda),
+            sum(map(_updated, modules)),
         ),
         operations=_operations(account, count * cycle),
         sampling={part: amount.seconds / (count * cycle) for part, amount in account.sampling.items()}, memory=memory,
@@ -205,9 +209,9 @@ def _each(taken: _Taken, cycle: int) -> dict[str, float]:
     return {phase: seconds / cycle for phase, seconds in taken.seconds.items()}
 
 
-def _updated(policy: WatchedTrainee) -> float:
+def _updated(module: WatchedTrainee) -> float:
     """Bytes that an update moves, where that is known."""
-    return ADAMW_BYTES * policy.decoder.config.parameters if policy.config.name == "adamw" else 0.0
+    return ADAMW_BYTES * module.decoder.config.parameters if module.config.name == "adamw" else 0.0
 
 
 def _operations(account: Account, steps: int) -> list[Operation]:
@@ -223,12 +227,15 @@ def _operations(account: Account, steps: int) -> list[Operation]:
     return sorted(found, key=lambda o: -o.seconds)
 
 
-def _memory(policy: WatchedTrainee, watch: Watch, account: Account, process: int) -> tuple[dict[str, int], str]:
+def _memory(
+    modules: Sequence[WatchedTrainee], watch: Watch, account: Account, process: int
+) -> tuple[dict[str, int], str]:
     """Bytes of tensors at the peak of a step, and the phase in which it is. What is there from step to step is counted;
     gradients as they were when that phase began; the rest of the peak is activations and what operations need."""
     phase, (peak, number) = max(account.peaks.items(), key=lambda item: item[1][0], default=("", (0, 0)))
     gradients = watch.gradients[number] if number < len(watch.gradients) else 0
-    held = policy.memory()
+    every = [module.memory() for module in modules]
+    held = {kind: sum(memory[kind] for memory in every) for kind in every[0]}
     memory = {
         **held,
         "gradients": gradients,

@@ -19,8 +19,8 @@ from torch import Tensor
 
 from fledge.core.artefact import write_json
 from fledge.core.errors import ArtefactError
-from fledge.train.mesh import Mesh, barrier
-from fledge.train.optimizer import load_optimizer_state, local, optimizer_state
+from fledge.train.mesh import Mesh, barrier, local
+from fledge.train.optimizer import load_optimizer_state, optimizer_state
 from fledge.train.trainee import Trainee
 
 POINTER = "latest.json"
@@ -103,6 +103,8 @@ def _tensors(trainees: Mapping[str, Trainee]) -> dict[str, Tensor]:
     tensors = {"random/torch": torch.get_rng_state()}
     for name, trainee in trainees.items():
         for key, parameter in trainee.decoder.named_parameters():
+            if not parameter.requires_grad:  # what is frozen is what the run began from, an input
+                continue
             tensors[f"{name}/model/{key}"] = local(parameter).contiguous()
         for key, value in optimizer_state(trainee.decoder, trainee.optimizers).items():
             tensors[f"{name}/optimizer/{key}"] = value.contiguous()
@@ -112,7 +114,8 @@ def _tensors(trainees: Mapping[str, Trainee]) -> dict[str, Tensor]:
 @torch.no_grad()
 def _restore(trainee: Trainee, model: dict[str, Tensor], optimizer: dict[str, Tensor]) -> None:
     for key, parameter in trainee.decoder.named_parameters():
-        local(parameter).copy_(model[key])
+        if parameter.requires_grad:
+            local(parameter).copy_(model[key])
     load_optimizer_state(trainee.decoder, trainee.optimizers, optimizer)
     trainee.refresh()
 

@@ -21,6 +21,7 @@ from fledge.model.config import DecoderConfig
 from fledge.model.decoder import Decoder
 from fledge.train.batch import Example, PackedBatch
 from fledge.train.loop import GlobalBatch, Source
+from fledge.train.merging import Merging
 from fledge.train.objective import Objective, Outputs, Terms
 from fledge.train.trainee import Trainee
 
@@ -123,7 +124,8 @@ class WatchedTrainee(Trainee):
     def __init__(self, watch: Watch, *args: Any, **kwargs: Any) -> None:
         self.watch = watch
         super().__init__(*args, **kwargs)
-        self.watch.gradient_bytes = self.gradient_bytes
+        others = watch.gradient_bytes
+        watch.gradient_bytes = lambda: others() + self.gradient_bytes()
 
     def loss(self, batch: PackedBatch, *args: Any, **kwargs: Any) -> tuple[Tensor, dict[str, Tensor], dict[str, Any]]:
         self.watch.load.add(batch)
@@ -159,6 +161,7 @@ class WatchedTrainee(Trainee):
             "compute copy": 0 if self.copy is None else sum(tensor_bytes(p) for p in self.copy.parameters()),
             "float32 gradients": sum(tensor_bytes(room) for room in self._room.values()),
             "optimizer state": sum(tensor_bytes(value) for value in states if isinstance(value, Tensor)),
+            "task vectors": sum(o.bytes for o in self.optimizers if isinstance(o, Merging)),
         }
 
 

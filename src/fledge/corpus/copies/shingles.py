@@ -1,8 +1,8 @@
 """Texts -> shingles: the n-grams of their tokens as sorted sets of 32-bit hashes, many texts at once.
 
 A token is a run of letters and digits, and each Han character alone (``words``), a word of rjieba (``segmented``),
-or one letter or digit (``characters``), after NFKC and in lower case. A hash is a polynomial of the token's code
-points modulo 2^64, mixed; a shingle's is one of its tokens' hashes, mixed, of which the upper 32 bits stay. Two
+or one letter or digit (``characters``), after NFKC and in lower case. Its hash is `SpanHasher`'s; a shingle's is a
+polynomial of its tokens' hashes, mixed, of which the upper 32 bits stay. Two
 different shingles of two documents of 1,000 are one with a chance of 2.3e-4 (n^2 / 2^32), which moves their Jaccard
 similarity by 1e-3 at most. All are the same in every process and on every machine.
 """
@@ -18,12 +18,12 @@ from typing import Literal
 import numpy as np
 
 from fledge.corpus.copies.shingle_loops import address, loops
-from fledge.corpus.text.tokens import HAN, Hashes, mix, normalise
+from fledge.corpus.text import characters
+from fledge.corpus.text.tokens import HAN, MULTIPLIER, Hashes, SpanHasher, mix, normalise, token_spans
 
 Unit = Literal["words", "segmented", "characters"]
 BATCH = 1 << 20  # characters that are hashed together: about 30 MB of arrays
 _BETWEEN, _RUN, _ALONE = 0, 1, 2
-_MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)
 _HAN = re.compile(rf"[{HAN}]")
 
 
@@ -96,25 +96,10 @@ def token_hashes(texts: Sequence[str], unit: Unit = "words") -> tuple[Hashes, np
 def hash_tokens(codes: np.ndarray, ends: np.ndarray, table: np.ndarray) -> tuple[Hashes, np.ndarray]:
     """What the loop does, in numpy: code points, where texts end, `classes` -> hashes, where those of texts end."""
     kinds = table[codes]
-    begins = np.zeros(len(codes) + 1, dtype=bool)  # of texts: a token does not reach into the next
-    begins[ends] = True
-    begins[0] = True
-    run = kinds == _RUN
-    starts = kinds == _ALONE
-    starts |= run & (begins[:-1] | ~np.r_[False, run[:-1]])
-    inside = np.flatnonzero(kinds != _BETWEEN)
-    heads = np.flatnonzero(starts[inside])
-    if len(heads) == 0:
-        return np.empty(0, dtype=np.uint64), np.zeros(len(ends), dtype=np.int64)
-    lengths = np.diff(heads, append=len(inside))
-    powers = np.full(int(lengths.max()), _MULTIPLIER)
-    powers[0] = 1
-    powers = np.multiply.accumulate(powers)
-    place = np.repeat(heads + lengths, lengths) - np.arange(1, len(inside) + 1)  # of a code point, from its token's end
-    terms = (codes[inside].astype(np.uint64) + np.uint64(1)) * powers[place]
-    hashes = mix(np.add.reduceat(terms, heads))
-    token_ends = np.searchsorted(inside[heads], ends).astype(np.int64)
-    return hashes, token_ends
+    first = np.zeros(len(codes) + 1, dtype=bool)  # of a text: a token does not reach into the next
+    first[ends] = True
+    start, end = token_spans(kinds == _RUN, kinds == _ALONE, first[:-1])
+    return SpanHasher(codes)(start, end), np.searchsorted(start, ends).astype(np.int64)
 
 
 def _ngrams(hashes: Hashes, ends: np.ndarray, n: int) -> tuple[Hashes, np.ndarray]:
@@ -122,7 +107,7 @@ def _ngrams(hashes: Hashes, ends: np.ndarray, n: int) -> tuple[Hashes, np.ndarra
     sizes = np.diff(ends, prepend=0)
     grams = hashes
     for place in range(1, n):
-        grams = grams[:-1] * _MULTIPLIER + hashes[place:] if len(grams) else grams
+        grams = grams[:-1] * MULTIPLIER + hashes[place:] if len(grams) else grams
     # An n-gram that begins in the last n - 1 tokens of a sequence would reach into the next one.
     last = np.repeat(ends - (n - 1), sizes)[: len(grams)]
     whole = grams[np.arange(len(grams)) < last]
@@ -134,7 +119,7 @@ def _ngrams(hashes: Hashes, ends: np.ndarray, n: int) -> tuple[Hashes, np.ndarra
     for number, text in enumerate(short.tolist()):
         value = np.zeros(1, dtype=np.uint64)  # an array: its products are modulo 2^64 without a warning
         for token in hashes[ends[text] - sizes[text] : ends[text]]:
-            value = value * _MULTIPLIER + token
+            value = value * MULTIPLIER + token
         alone[number] = value[0]
     whole = np.insert(whole, np.cumsum(counts)[short], alone)
     counts[short] = 1
@@ -153,11 +138,8 @@ def _plain(text: str, unit: Unit) -> str:
 @functools.cache
 def classes(unit: Unit) -> np.ndarray:
     """(0x110000,) uint8: what each code point is. Letters and digits are what Python's regular expressions say."""
-    letters = "".join(map(chr, range(0x40000)))  # there are none beyond
-    table = np.full(0x110000, _BETWEEN, dtype=np.uint8)
-    for match in re.finditer(r"[^\W_]+", letters):
-        table[match.start() : match.end()] = _ALONE if unit == "characters" else _RUN
+    kinds = characters.classes(np.arange(0x110000))
+    table = np.where(kinds & characters.ALNUM, _ALONE if unit == "characters" else _RUN, _BETWEEN).astype(np.uint8)
     if unit == "words":
-        for match in re.finditer(rf"[{HAN}]+", letters):
-            table[match.start() : match.end()] = _ALONE
+        table[(kinds & characters.HAN) != 0] = _ALONE
     return table

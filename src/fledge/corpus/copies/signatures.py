@@ -19,7 +19,7 @@ import numpy as np
 from fledge.core.errors import ArtefactError, ConfigError
 from fledge.corpus.copies.shingle_loops import address, loops
 from fledge.corpus.copies.shingles import Shingles, batches, shingles
-from fledge.corpus.text.tokens import Hashes, mix
+from fledge.corpus.text.tokens import MULTIPLIER, Hashes, mix
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -77,7 +77,7 @@ class MinHash:
         entries = signatures.reshape(len(signatures), bands, rows).astype(np.uint64)
         values = np.broadcast_to(np.arange(bands, dtype=np.uint64), (len(signatures), bands))
         for row in range(rows):
-            values = mix(values * np.uint64(0x9E3779B97F4A7C15) + entries[:, :, row])
+            values = mix(values * MULTIPLIER + entries[:, :, row])
         return values
 
 
@@ -92,10 +92,9 @@ def similarity(a: np.ndarray, b: np.ndarray, a_size: int, b_size: int) -> float:
         union = a_size + b_size - shared
         return shared / union if union else 1.0
     least = min(len(part) for part, size in ((a, a_size), (b, b_size)) if len(part) < size)
-    union_ = np.union1d(a[:least], b[:least])[:least]
-    limit = union_[-1]
-    a_part = a[: np.searchsorted(a, limit, side="right")]
-    return _common(a_part, b[: np.searchsorted(b, limit, side="right")]) / len(union_)
+    a, b = a[:least], b[:least]
+    smallest = np.union1d(a, b)[:least]
+    return _common(a[: np.searchsorted(a, smallest[-1], side="right")], b) / len(smallest)
 
 
 def _common(a: np.ndarray, b: np.ndarray) -> int:

@@ -15,14 +15,14 @@ from pydantic import Field, ValidationInfo, field_validator
 from fledge.core.config import Config
 from fledge.corpus.text.tokens import han_count, kana_hangul_count
 
-VERSION = 2
+VERSION = 3
 _ENGLISH_WORDS = """
 a about after all also an and any are as at be been but by can did do does for from get had has have he her his how i if
 in into is it its like make many may more most must my no not of on one only or other our out over same she should so
 some such than that the their them then there these they this to two up use was we were what when where which who why
 will with would you your
 """
-_ENGLISH = frozenset(_ENGLISH_WORDS.split())
+ENGLISH_FUNCTION_WORDS = frozenset(_ENGLISH_WORDS.split())
 _WORD = re.compile(r"[a-z]+")
 _CHINESE = {"zh", "wuu", "yue"}
 _MINIMUM = {"zh": 0.3, "en": 0.3}
@@ -127,7 +127,7 @@ def _japanese_or_korean(text: str, han: int, letters: int) -> tuple[str, float] 
 def function_word_share(text: str) -> float:
     """Share of a text's words that are common English function words."""
     words = _WORD.findall(text.lower())
-    return sum(word in _ENGLISH for word in words) / len(words) if words else 0.0
+    return sum(word in ENGLISH_FUNCTION_WORDS for word in words) / len(words) if words else 0.0
 
 
 @lru_cache(maxsize=1)

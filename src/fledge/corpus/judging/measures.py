@@ -264,7 +264,8 @@ class Measures:
     @cached_property
     def tokens(self) -> Spans:
         """Words, numbers and single Han characters: what repetition and duplicates are counted on."""
-        start, end = token_spans(self.classes)
+        han = self.is_class(HAN)
+        start, end = token_spans(self.is_class(ALNUM) & ~han, han)
         return Spans(start, end, self.of_page(start))
 
     @cached_property

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from fledge.corpus.judging.language import ENGLISH_FUNCTION_WORDS
 from fledge.corpus.judging.measures import Measures, first_of_each, groups, share
 from fledge.corpus.judging.repetition import AGAIN, TOP
 from fledge.corpus.text.characters import ALNUM, DIGIT, LETTER
@@ -45,27 +46,27 @@ def rule(name: str, version: int, source: str) -> Callable[[Value], Value]:
 # --- quantity ---------------------------------------------------------------------------------------------------
 
 
-@rule("words", 1, "Gopher A1")
+@rule("words", 1, "Gopher A1: words of the page")
 def words(page: Measures) -> np.ndarray:
     return page.word_counts
 
 
-@rule("characters", 1, "CT-LLM table, row 5; MAP-NEO")
+@rule("characters", 1, "CT-LLM row 5, MAP-NEO: characters of the page, without white space")
 def characters(page: Measures) -> np.ndarray:
     return page.dense
 
 
-@rule("lines", 1, "MAP-NEO (RedPajama-v2 signal)")
+@rule("lines", 1, "MAP-NEO (RedPajama-v2 signal): lines that are not empty")
 def lines(page: Measures) -> np.ndarray:
     return page.line_counts
 
 
-@rule("sentences", 1, "C4; CT-LLM row 4")
+@rule("sentences", 1, "C4, CT-LLM row 4: sentences of the page")
 def sentences(page: Measures) -> np.ndarray:
     return page.sentences
 
 
-@rule("mean_word_length", 1, "Gopher A1; CT-LLM row 6 with rjieba's words")
+@rule("mean_word_length", 1, "Gopher A1, CT-LLM row 6: characters a word; Chinese words are rjieba's")
 def mean_word_length(page: Measures) -> np.ndarray:
     return share(page.per_page(page.words.page, page.words.length), page.word_counts)
 
@@ -100,22 +101,22 @@ def _ellipses(page: Measures) -> np.ndarray:
                np.zeros(page.pages, dtype=np.int64))  # fmt: skip
 
 
-@rule("hash_signs", 1, "Gopher A1: per word")
+@rule("hash_signs", 1, "Gopher A1: # per word")
 def hash_signs(page: Measures) -> np.ndarray:
     return share(page.count(page.codes == ord("#")), page.word_counts)
 
 
-@rule("hash_runs", 1, "CT-LLM row 7: per character")
+@rule("hash_runs", 1, "CT-LLM row 7: runs of # per character")
 def hash_runs(page: Measures) -> np.ndarray:
     return share(page.per_page(page.runs(page.codes == ord("#")).page), page.dense)
 
 
-@rule("ellipses", 1, "Gopher A1: per word")
+@rule("ellipses", 1, "Gopher A1: ellipses per word")
 def ellipses(page: Measures) -> np.ndarray:
     return share(_ellipses(page), page.word_counts)
 
 
-@rule("ellipsis_runs", 1, "CT-LLM row 8: per character")
+@rule("ellipsis_runs", 1, "CT-LLM row 8: ellipses per character")
 def ellipsis_runs(page: Measures) -> np.ndarray:
     return share(_ellipses(page), page.dense)
 
@@ -128,7 +129,7 @@ def ellipsis_lines(page: Measures) -> np.ndarray:
     return page.line_share(found)
 
 
-@rule("bullet_lines", 1, "Gopher A1, CT-LLM row 11")
+@rule("bullet_lines", 1, "Gopher A1, CT-LLM row 11: lines that begin with a bullet")
 def bullet_lines(page: Measures) -> np.ndarray:
     return page.line_share(page.is_one_of(_BULLETS)[page.lines.start] & (page.lines.length > 1))
 
@@ -169,17 +170,17 @@ def exclamations(page: Measures) -> np.ndarray:
     return np.where(loud > 2, share(loud, page.sentences), 0.0)
 
 
-@rule("digits", 1, "CT-LLM row 9: of letters and digits; calculations do not count (ours)")
+@rule("digits", 1, "CT-LLM row 9: digits of letters and digits; calculations do not count (ours)")
 def digits(page: Measures) -> np.ndarray:
     return share(page.count(page.outside_calculations(DIGIT)), page.count(page.outside_calculations(ALNUM)))
 
 
-@rule("punctuation", 1, "CT-LLM row 12: share of characters")
+@rule("punctuation", 1, "CT-LLM row 12: share of characters that are neither letter nor digit")
 def punctuation(page: Measures) -> np.ndarray:
     return 1 - share(page.count(page.is_class(ALNUM)), page.dense)
 
 
-@rule("curly_brackets", 1, "C4, MAP-NEO: share of characters")
+@rule("curly_brackets", 1, "C4, MAP-NEO: share of characters that are { or }")
 def curly_brackets(page: Measures) -> np.ndarray:
     return share(page.count(page.is_one_of("{}")), page.dense)
 
@@ -194,7 +195,7 @@ def short_lines(page: Measures) -> np.ndarray:
     return page.line_share(page.lines.length < 30)
 
 
-@rule("line_breaks", 1, "FineWeb's code, FineWeb-2: per word")
+@rule("line_breaks", 1, "FineWeb's code, FineWeb-2: line breaks per word")
 def line_breaks(page: Measures) -> np.ndarray:
     return share(page.count(page.codes == ord("\n")), page.word_counts)
 
@@ -206,7 +207,7 @@ def capitals(page: Measures) -> np.ndarray:
     return share(page.per_page(runs.page[~page.has(small, runs) & (runs.length > 1)]), page.per_page(runs.page))
 
 
-@rule("lorem_ipsum", 1, "C4")
+@rule("lorem_ipsum", 1, "C4: how often 'lorem ipsum' occurs")
 def lorem_ipsum(page: Measures) -> np.ndarray:
     return page.phrases(("lorem ipsum",))
 
@@ -247,11 +248,17 @@ _STOP_EN = ("the", "be", "to", "of", "and", "that", "have", "with")
 _STOP_ZH = "的年在月是和日了於于为為有被人中他与與後后也而由"
 
 
-@rule("stop_words", 1, "Gopher A1; FineWeb-2 cmn_Hani's list for Chinese (any of its characters)")
+@rule("stop_words", 1, "Gopher A1: how many of eight common words; in Chinese, of the characters of FineWeb-2's list")
 def stop_words(page: Measures) -> np.ndarray:
     if page.language == "zh":
         return page.count(page.is_one_of(_STOP_ZH))
     return page.per_page(page.plain_words.page[np.isin(page.plain_hashes, hash_tokens(_STOP_EN))])
+
+
+@rule("function_words", 1, "ours, after Gopher's stop words: share of words among a hundred common ones")
+def function_words(page: Measures) -> np.ndarray:
+    found = np.isin(page.plain_hashes, hash_tokens(sorted(ENGLISH_FUNCTION_WORDS)))
+    return share(page.per_page(page.plain_words.page[found]), page.word_counts)
 
 
 @rule("stop_word_share", 1, "MAP-NEO (RedPajama-v2 signal): of words")
@@ -259,7 +266,7 @@ def stop_word_share(page: Measures) -> np.ndarray:
     return share(stop_words(page), page.dense if page.language == "zh" else page.per_page(page.plain_words.page))
 
 
-@rule("unique_words", 1, "MAP-NEO (RedPajama-v2 signal), on at most 1,000 words")
+@rule("unique_words", 1, "MAP-NEO (RedPajama-v2 signal): share of different words among the first 1,000")
 def unique_words(page: Measures) -> np.ndarray:
     """Of the first 1,000 words, because the share falls with length in any text."""
     some = _first(page.plain_words.page, 1000)
@@ -267,7 +274,7 @@ def unique_words(page: Measures) -> np.ndarray:
     return share(page.per_page(of[first_of_each(hashes, of)]), page.per_page(of), empty=1.0)
 
 
-@rule("unique_characters", 1, "CT-LLM row 13, on at most 500 characters")
+@rule("unique_characters", 1, "CT-LLM row 13: share of different characters among the first 500")
 def unique_characters(page: Measures) -> np.ndarray:
     places = np.flatnonzero(~page.spaces)
     of = page.of_page(places)
@@ -285,8 +292,10 @@ def _first(page: np.ndarray, most: int) -> np.ndarray:
 @rule("entropy", 1, "CT-LLM row 14: of words, in nats")
 def entropy(page: Measures) -> np.ndarray:
     order, begin = groups(page.plain_hashes, page.plain_words.page)
-    of = page.plain_words.page[order[begin]]
-    chance = np.diff(np.append(begin, len(order))) / page.per_page(page.plain_words.page)[of]
+    of, counts = page.plain_words.page[order[begin]], np.diff(np.append(begin, len(order)))
+    rising = np.lexsort((counts, of))  # the last bit of a sum depends on its order, and that of hashes on other pages
+    of, counts = of[rising], counts[rising]
+    chance = counts / page.per_page(page.plain_words.page)[of]
     return np.abs(page.per_page(of, -chance * np.log(chance)))
 
 
@@ -298,7 +307,7 @@ def duplicate_lines(page: Measures) -> np.ndarray:
     return page.line_share(page.repeated_lines)
 
 
-@rule("duplicate_line_characters", 1, "Gopher A1, FineWeb")
+@rule("duplicate_line_characters", 1, "Gopher A1, FineWeb: share of characters that stand in such lines")
 def duplicate_line_characters(page: Measures) -> np.ndarray:
     lines = page.lines
     again = page.per_page(lines.page[page.repeated_lines], lines.length[page.repeated_lines])
@@ -317,17 +326,21 @@ def duplicate_paragraphs(page: Measures) -> np.ndarray:
     return page.paragraph_shares[0]
 
 
-@rule("duplicate_paragraph_characters", 1, "Gopher A1")
+@rule("duplicate_paragraph_characters", 1, "Gopher A1: share of characters that stand in such paragraphs")
 def duplicate_paragraph_characters(page: Measures) -> np.ndarray:
     return page.paragraph_shares[1]
 
 
+_TOP_SOURCE = "Gopher A1, CT-LLM row 16: share of characters in the repetitions of the most frequent one"
+_AGAIN_SOURCE = "Gopher A1, CT-LLM row 17: share of characters in those that occurred before"
+
+
 def _register_ngrams() -> None:
     for n in TOP:
-        rule(f"top_{n}gram", 1, "Gopher A1, CT-LLM row 16")(lambda page, n=n: page.repetition[f"top_{n}"])  # type: ignore[misc]
+        rule(f"top_{n}gram", 1, _TOP_SOURCE)(lambda page, n=n: page.repetition[f"top_{n}"])  # type: ignore[misc]
     for n in AGAIN:
         name = f"duplicate_{n}grams"
-        rule(name, 1, "Gopher A1, CT-LLM row 17")(lambda page, n=n: page.repetition[f"again_{n}"])  # type: ignore[misc]
+        rule(name, 1, _AGAIN_SOURCE)(lambda page, n=n: page.repetition[f"again_{n}"])  # type: ignore[misc]
 
 
 _register_ngrams()
@@ -342,11 +355,11 @@ def longest_line(page: Measures) -> np.ndarray:
     return found
 
 
-@rule("mean_line", 1, "StarCoder")
+@rule("mean_line", 1, "StarCoder: characters a line")
 def mean_line(page: Measures) -> np.ndarray:
     return share(page.per_page(page.lines.page, page.lines.length), page.line_counts)
 
 
-@rule("alphanumeric", 1, "StarCoder: share of characters")
+@rule("alphanumeric", 1, "StarCoder: share of characters that are letters or digits")
 def alphanumeric(page: Measures) -> np.ndarray:
     return share(page.count(page.is_class(ALNUM)), page.dense)

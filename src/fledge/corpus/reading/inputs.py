@@ -51,6 +51,9 @@ class ReadConfig(Config):
     max_record_bytes: int = Field(
         64 << 20, gt=0, description="records, unpacked, and lines that are longer are refused, and never held whole"
     )
+    licence_of: dict[str, str] = Field(
+        default_factory=dict, description="source -> licence of its records that tell none; a source is an input's name"
+    )
     licences: tuple[str, ...] = Field(
         (), description="SPDX names; if any are given, source code under another licence, or none known, is refused"
     )

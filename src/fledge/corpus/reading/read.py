@@ -46,10 +46,11 @@ def read_part(part: Part, config: ReadConfig) -> Iterator[Item]:
 
 
 def _licensed(item: Found, part: Part, config: ReadConfig) -> Item:
-    """The record with its licence: its own word, else that of the nearest licence file."""
+    """The record with its licence: its own word, else that of the nearest licence file, else what is configured."""
     own = licences.own_licence(item.content) if item.kind == "code" and isinstance(item.content, str) else ""
-    if own or part.licence:
-        item.meta.setdefault("licence", own or part.licence)
+    told = own or part.licence or config.licence_of.get(part.label.partition("/")[0], "")
+    if told:
+        item.meta.setdefault("licence", told)
     licence = item.meta.get("licence", "")
     if item.kind == "code" and config.licences and not licences.allowed(licence, config.licences):
         detail = f"{part.path}: licence {licence or 'not known'}, and read.licences has {', '.join(config.licences)}"

@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -63,8 +64,8 @@ def _run(ray: Any, shards: Sequence[Shard], job: Job, on_step: OnStep) -> None:
     try:
         while True:
             while len(running) < window and (shard := next(left, None)) is not None:
-                absolute = shard_to_plain(shard)
-                absolute["parts"] = [[a, str(Path(path).absolute()), b] for a, path, b in absolute["parts"]]
+                parts = tuple(replace(part, path=part.path.absolute()) for part in shard.parts)
+                absolute = shard_to_plain(replace(shard, parts=parts))
                 running[task.remote(common, json.dumps(absolute))] = shard
             if not running:
                 return

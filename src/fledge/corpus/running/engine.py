@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
@@ -13,15 +12,11 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import Field
 
 from fledge.core.config import Config
+from fledge.core.machine import cores
 
 if TYPE_CHECKING:
     from fledge.corpus.reading.inputs import Shard
     from fledge.corpus.running.watch import Job, Worker
-
-
-def cores() -> int:
-    """Those that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 class EngineConfig(Config):

@@ -21,6 +21,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from fledge.core.artefact import sync
 from fledge.core.errors import ArtefactError
 from fledge.corpus.chain import Chain
 from fledge.corpus.copies.signatures import SignatureWriter, chunk_schema, signature_table
@@ -154,8 +155,8 @@ def merge(paths: Sequence[Path], chain: Chain, items: int, folder: Path) -> Coun
     check_counts({**counts, "read": items}, "a shard")
     (folder / "counts.json").write_text(json.dumps(counts))
     for file in folder.iterdir():
-        _sync(file)
-    _sync(folder)
+        sync(file)
+    sync(folder)
     return counts
 
 
@@ -190,11 +191,3 @@ class _Rows:
     def _write(self, group: pa.Table) -> None:
         # Arrow's pages end where its chunks end; one chunk gives the same bytes however the rows came.
         self.file.write_table(group.combine_chunks(), row_group_size=ROWS)
-
-
-def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -14,9 +14,7 @@ from pydantic import Field
 
 from fledge.core.config import Config
 from fledge.corpus.scoring.words import Chinese, hash_words, prepared, words_of
-from fledge.corpus.text.tokens import han_count, latin_count, mix
-
-_PAIR = np.uint64(0x9E3779B97F4A7C15)  # odd: multiplying by it is a bijection
+from fledge.corpus.text.tokens import han_count, ladder, latin_count, mix
 
 
 class FeaturesConfig(Config):
@@ -61,15 +59,9 @@ class Features:
         return prepared(text[: self.config.characters], language, self.config.chinese)
 
     def _buckets(self, hashes: np.ndarray, starts: np.ndarray) -> np.ndarray:
-        order, shift = self.config.order, np.uint64(64 - self.config.bits)
-        result = np.full((len(hashes), order), self.config.buckets, np.int32)
-        gram = hashes
-        for n in range(1, order + 1):
-            if n > len(hashes):
-                break
-            if n > 1:
-                gram = gram[:-1] * _PAIR + hashes[n - 1 :]
-            result[: len(gram), n - 1] = mix(gram) >> shift
+        result = np.full((len(hashes), self.config.order), self.config.buckets, np.int32)
+        for n, grams in ladder(hashes, self.config.order):
+            result[: len(grams), n - 1] = mix(grams) >> np.uint64(64 - self.config.bits)
             for behind in range(1, n):  # the last words of every text begin no n-gram
                 result[np.maximum(starts[1:] - behind, starts[:-1]), n - 1] = self.config.buckets
         return result

@@ -12,20 +12,17 @@ N-grams are rows of sorted arrays. Row r of order k is (row of its first k - 1 u
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from fledge.core.artefact import write_json
-from fledge.core.errors import ArtefactError
+from fledge.corpus.scoring.folder import Format
 from fledge.corpus.scoring.units import END, START, UNKNOWN, Units, UnitsConfig
 
-VERSION = 1
-CONFIG, WEIGHTS, TOKENIZER = "config.json", "model.safetensors", "tokenizer"
-_KIND = "fledge-ngram"
+FORMAT = Format("fledge-ngram", 2, "n-gram model", "fledge train-ngram")
+TOKENIZER = "tokenizer"  # its folder inside the model's, where units are tokens
 _BATCH = 1 << 16  # characters of texts that are looked up together
 
 
@@ -118,42 +115,27 @@ class NgramModel:
         }
 
     def save(self, folder: Path) -> None:
-        """Two files: ``config.json`` and ``model.safetensors``."""
-        from safetensors.numpy import save_file
-
         tensors = {"vocabulary": self.vocabulary}
         for k, level in enumerate(self.levels, 1):
             tensors |= {f"keys.{k}": level.keys, f"p.{k}": level.p, f"gamma.{k}": level.gamma}
-        save_file(tensors, folder / WEIGHTS)
         values = {
-            "kind": _KIND, "version": VERSION, "order": self.order, "uniform": self.uniform,
-            "units": self.units.config.plain(), "tokenizer": self.units.fingerprint,
+            "order": self.order, "uniform": self.uniform, "units": self.units.config.plain(),
+            "tokenizer": self.units.fingerprint,
         }  # fmt: skip
-        write_json(folder / CONFIG, values)
+        FORMAT.save(folder, values, tensors)
 
     @classmethod
     def load(cls, folder: Path | str) -> NgramModel:
         """Raises `ArtefactError` for a folder that is missing, damaged or something else."""
-        from safetensors import SafetensorError
-        from safetensors.numpy import load_file
-
         folder = Path(folder).expanduser()
-        try:
-            values = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
-            if values.get("kind") != _KIND or values.get("version") != VERSION:
-                raise ArtefactError(
-                    f"{folder}: is no n-gram model of version {VERSION}; make one with `fledge train-ngram`"
-                )
+        with FORMAT.load(folder) as (values, tensors):
             config = UnitsConfig.model_validate(values["units"])
-            tensors = load_file(folder / WEIGHTS)
             levels = [
                 Level(tensors[f"keys.{k}"], tensors[f"p.{k}"], tensors[f"gamma.{k}"])
                 for k in range(1, values["order"] + 1)
             ]
             units = Units(config, folder / TOKENIZER if config.kind == "tokens" else None, values["tokenizer"])
             return cls(units, tensors["vocabulary"], levels, float(values["uniform"]))
-        except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
-            raise ArtefactError(f"{folder}: cannot be read as an n-gram model: {error}") from None
 
 
 def number_units(vocabulary: np.ndarray, hashes: np.ndarray) -> np.ndarray:
@@ -165,7 +147,7 @@ def _find(ordered: np.ndarray, wanted: np.ndarray) -> tuple[np.ndarray, np.ndarr
     """(n,) int64 places in a sorted array, and (n,) bool whether the value is there."""
     if not len(ordered):
         return np.zeros(len(wanted), np.int64), np.zeros(len(wanted), bool)
-    # Looked up in rising order, values find the array in the cache: 2.7 times as fast as at random, sorting included.
+    # Looked up in rising order, values find the array in the cache, which is worth more than sorting costs.
     rising = np.argsort(wanted)
     place = np.empty(len(wanted), np.int64)
     place[rising] = np.minimum(np.searchsorted(ordered, wanted[rising]), len(ordered) - 1)

@@ -7,21 +7,18 @@ downloaded: what is good is for the user to show.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from fledge.core.artefact import write_json
-from fledge.core.errors import ArtefactError, ConfigError
+from fledge.core.errors import ConfigError
 from fledge.corpus.scoring.features import Features, FeaturesConfig
+from fledge.corpus.scoring.folder import Format
 from fledge.corpus.scoring.linear import Linear, softmax
 
-VERSION = 1
-CONFIG, WEIGHTS = "config.json", "model.safetensors"
-_KIND = "fledge-text-classifier"
+FORMAT = Format("fledge-text-classifier", 2, "text classifier", "fledge train-classifier")
 _BATCH = 128  # texts whose words are in memory together: beyond it nothing is gained
 
 
@@ -59,35 +56,19 @@ class Classifier:
             raise ConfigError(f"{key}: the classifier has no label {label!r}; it has {', '.join(self.labels)}")
 
     def save(self, folder: Path) -> None:
-        """Two files: ``config.json`` and ``model.safetensors``."""
-        from safetensors.numpy import save_file
-
-        save_file({"weight": self.linear.weight, "bias": self.linear.bias}, folder / WEIGHTS)
         values = {
-            "kind": _KIND, "version": VERSION, "labels": list(self.labels), "temperature": self.temperature,
-            "features": self.features.config.plain(),
+            "labels": list(self.labels), "temperature": self.temperature, "features": self.features.config.plain(),
         }  # fmt: skip
-        write_json(folder / CONFIG, values)
+        FORMAT.save(folder, values, {"weight": self.linear.weight, "bias": self.linear.bias})
 
     @classmethod
     def load(cls, folder: Path | str) -> Classifier:
         """Raises `ArtefactError` for a folder that is missing, damaged or something else."""
-        from safetensors import SafetensorError
-        from safetensors.numpy import load_file
-
         folder = Path(folder).expanduser()
-        try:
-            values = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
-            if values.get("kind") != _KIND or values.get("version") != VERSION:
-                raise ArtefactError(
-                    f"{folder}: is no text classifier of version {VERSION}; make one with `fledge train-classifier`"
-                )
+        with FORMAT.load(folder) as (values, tensors):
             features = FeaturesConfig.model_validate(values["features"])
             labels, temperature = tuple(values["labels"]), float(values["temperature"])
-            tensors = load_file(folder / WEIGHTS)
             linear = Linear(tensors["weight"], tensors["bias"])
-        except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
-            raise ArtefactError(f"{folder}: cannot be read as a text classifier: {error}") from None
-        if linear.weight.shape != (len(labels), features.buckets + 1) or linear.bias.shape != (len(labels),):
-            raise ArtefactError(f"{folder}: {WEIGHTS} does not fit {CONFIG}: weight is {linear.weight.shape}")
-        return cls(labels, Features(features), linear, temperature)
+            if linear.weight.shape != (len(labels), features.buckets + 1) or linear.bias.shape != (len(labels),):
+                raise ValueError(f"weight is {linear.weight.shape}, which does not fit the configuration")
+            return cls(labels, Features(features), linear, temperature)

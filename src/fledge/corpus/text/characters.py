@@ -1,4 +1,4 @@
-"""Classes of code points as tables, so that texts are looked at as arrays. Made once a process, in some 0.1 s."""
+"""Classes of code points as tables, so that texts are looked at as arrays. Made once a process."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ _LAST_CASED = 0x1E943  # no code point above it has a lower case
 # As Python's regular expressions and str have them; the 0 between texts counts as white space.
 _PATTERNS = {
     SPACE: r"[\s\0]+", DIGIT: r"\d+", LETTER: r"[^\W\d_]+", ALNUM: r"[^\W_]+", HAN: rf"[{HAN_RANGES}]+",
-    LATIN: "[A-Za-z]+", KANA_HANGUL: "[\u3041-\u30ff\uac00-\ud7af\u1100-\u11ff]+",
+    # not U+30FB, the middle dot, which Chinese names and titles have as well
+    LATIN: "[A-Za-z]+", KANA_HANGUL: "[\u3041-\u30fa\u30fc-\u30ff\uac00-\ud7af\u1100-\u11ff]+",
 }  # fmt: skip
 
 

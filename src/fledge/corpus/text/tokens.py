@@ -1,8 +1,8 @@
 """Words of English and Chinese text, and their n-grams as numbers: what rules, duplicates and contamination count.
 
 Tokens here are language independent: a run of letters or digits, lower case after NFKC; each Han character alone.
-Their 64-bit hashes are the same in every process and on every machine: a polynomial over the code points, of which
-those of all pieces of a long text are made at once (`SpanHasher`).
+Their 64-bit hashes are the same in every process and on every machine, and the same wherever words are hashed here:
+`SpanHasher` says what they are, and makes those of all pieces of a long text at once.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Iterable, Iterator
-from functools import lru_cache
 
 import numpy as np
 
@@ -18,8 +17,7 @@ from fledge.corpus.text import characters
 from fledge.corpus.text.characters import HAN_RANGES as HAN
 
 _TOKEN = re.compile(rf"[{HAN}]|[^\W_{HAN}]+")
-MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)
-_BASE = 0xD1342543DE82EF95  # of the polynomial over code points: odd, so that it has an inverse modulo 2^64
+MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)  # of all polynomials: odd, so that it has an inverse modulo 2^64
 Hashes = np.ndarray  # (n,) uint64
 
 
@@ -36,40 +34,42 @@ def tokens(text: str) -> list[str]:
     return _TOKEN.findall(normalise(text))
 
 
-def token_spans(classes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Where tokens begin and end, from the classes of the code points of normalised text: both (tokens,) int64."""
-    han = (classes & characters.HAN) != 0
-    plain = ((classes & characters.ALNUM) != 0) & ~han
-    begins = han | (plain & ~np.concatenate(([False], plain[:-1])))
-    ends = han | (plain & ~np.concatenate((plain[1:], [False])))
+def token_spans(run: np.ndarray, alone: np.ndarray, first: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
+    """Where tokens begin and end, both (tokens,) int64: a token is a run of code points of one mask, or a single one of
+    the other. ``first`` marks code points that begin a text, and so a token."""
+    goes_on = run[:-1] & run[1:]
+    if first is not None:
+        goes_on &= ~first[1:]
+    inside = run | alone
+    begins, ends = inside.copy(), inside
+    begins[1:] &= ~goes_on
+    ends[:-1] &= ~goes_on
     return np.flatnonzero(begins), np.flatnonzero(ends) + 1
 
 
 class SpanHasher:
-    """Hashes of pieces of a text from sums over its beginning: with values v of the code points and H(i) the sum of
-    v(j) B^j, j < i, the piece from a to b has (H(b) - H(a)) / B^a, wherever it stands (Karp and Rabin 1987)."""
+    """Hashes of pieces of a text: of the code points c(1) .. c(n), mixed, sum (c(i) + 1) M^(n - i) modulo 2^64.
 
-    _powers = _inverses = np.empty(0, np.uint64)  # of B, for the longest text so far
+    From sums over the text's beginning, S(i) = sum (c(j) + 1) M^-(j + 1), j < i: the piece from a to b has
+    (S(b) - S(a)) M^b, wherever it stands (Karp and Rabin 1987). shingle_loops.cpp makes the same numbers.
+    """
+
+    _powers = _inverses = np.empty(0, np.uint64)  # of M, for the longest text so far
 
     def __init__(self, codes: np.ndarray) -> None:
         if len(codes) >= len(self._powers):
             SpanHasher._powers, SpanHasher._inverses = _powers(2 * len(codes) + 1)
-        terms = _values()[codes] * self._powers[: len(codes)]
+        terms = (codes + np.uint64(1)) * self._inverses[1 : len(codes) + 1]
         self._sums = np.concatenate((np.zeros(1, np.uint64), np.cumsum(terms, dtype=np.uint64)))
 
     def __call__(self, start: np.ndarray, end: np.ndarray) -> Hashes:
-        return mix((self._sums[end] - self._sums[start]) * self._inverses[start])
-
-
-@lru_cache(maxsize=1)
-def _values() -> Hashes:
-    """A number as good as random for each code point."""
-    return mix(np.arange(1, 0x110001, dtype=np.uint64) * MULTIPLIER)
+        return mix((self._sums[end] - self._sums[start]) * self._powers[end])
 
 
 def _powers(count: int) -> tuple[Hashes, Hashes]:
-    """B^0, B^1, ... and those of its inverse, modulo 2^64."""
-    made = [np.full(count, number, dtype=np.uint64) for number in (_BASE, pow(_BASE, -1, 1 << 64))]
+    """M^0, M^1, ... and those of its inverse, modulo 2^64."""
+    number = int(MULTIPLIER)
+    made = [np.full(count, base, dtype=np.uint64) for base in (number, pow(number, -1, 1 << 64))]
     for powers in made:
         powers[0] = 1
     return np.cumprod(made[0], dtype=np.uint64), np.cumprod(made[1], dtype=np.uint64)
@@ -93,7 +93,7 @@ def ngrams(hashes: Hashes, n: int) -> Hashes:
 def ladder(hashes: Hashes, longest: int) -> Iterator[tuple[int, Hashes]]:
     """(n, hashes of the n-grams) for n = 1 .. longest, each made from the one before; ends where the sequence does.
 
-    A polynomial in an odd number over the tokens' own 64-bit hashes: equal for equal n-grams, and as good as random.
+    A polynomial over the tokens' own 64-bit hashes: equal for equal n-grams, and as good as random.
     """
     result = hashes
     for n in range(1, longest + 1):
@@ -110,13 +110,6 @@ def mix(values: Hashes) -> Hashes:
     values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     result: Hashes = values ^ (values >> np.uint64(31))
     return result
-
-
-def shingles(hashes: Hashes, n: int = 5) -> Hashes:
-    """The set of n-grams, sorted; of a text shorter than n tokens, the one n-gram of all its tokens."""
-    if len(hashes) == 0:
-        return np.empty(0, dtype=np.uint64)
-    return np.unique(mix(ngrams(hashes, min(n, len(hashes)))))
 
 
 def jaccard(a: Hashes, b: Hashes) -> float:

@@ -114,17 +114,19 @@ def licence_of(meta: Mapping[str, Any]) -> str:
 
 
 def table_of(rows: Iterable[dict[str, Any]]) -> list[str]:
-    """The registry as lines: the greatest source first."""
-    rows = sorted(rows, key=lambda row: (-row["tokens"], row["source"]))
-    lines = [f"{'source':<24}  {'kind':<16}  {'language':<20}  {'licence':<28}  {'documents':>10}  {'tokens':>14}"]
+    """The registry as lines: the greatest source first. In tokens where the rows have them, else in characters."""
+    rows = list(rows)
+    unit = "tokens" if all("tokens" in row for row in rows) else "characters"
+    rows.sort(key=lambda row: (-row[unit], row["source"]))
+    lines = [f"{'source':<24}  {'kind':<16}  {'language':<20}  {'licence':<28}  {'documents':>10}  {unit:>14}"]
     for row in rows:
         cells = (_shares(row["kinds"]), _shares(row["languages"]), _shares(row["licences"]))
         lines.append(
             f"{printable(row['source']):<24.24}  {cells[0]:<16.16}  {cells[1]:<20.20}  {cells[2]:<28.28}  "
-            f"{row['documents']:>10,}  {row['tokens']:>14,}"
+            f"{row['documents']:>10,}  {row[unit]:>14,}"
         )
-    documents, tokens = (sum(row[key] for row in rows) for key in ("documents", "tokens"))
-    lines.append(f"{f'{len(rows)} sources':<94}  {documents:>10,}  {tokens:>14,}")
+    documents, size = (sum(row[key] for row in rows) for key in ("documents", unit))
+    lines.append(f"{f'{len(rows)} sources':<94}  {documents:>10,}  {size:>14,}")
     return lines
 
 

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import base64
+from collections.abc import Callable
 
 from fledge.microworld.crawl.setting import Setting
 from fledge.microworld.page import Block, Page, p
@@ -53,62 +54,13 @@ def encoded_data(s: Setting) -> Page:
     return s.page([*head, *map(p, lines)])
 
 
-_LATIN = [
-    "lorem",
-    "ipsum",
-    "dolor",
-    "sit",
-    "amet",
-    "consectetur",
-    "adipiscing",
-    "elit",
-    "sed",
-    "do",
-    "eiusmod",
-    "tempor",
-    "incididunt",
-    "ut",
-    "labore",
-    "et",
-    "dolore",
-    "magna",
-    "aliqua",
-    "ut",
-    "enim",
-    "ad",
-    "minim",
-    "veniam",
-    "quis",
-    "nostrud",
-    "exercitation",
-    "ullamco",
-    "laboris",
-    "nisi",
-    "aliquip",
-    "ex",
-    "ea",
-    "commodo",
-    "consequat",
-    "duis",
-    "aute",
-    "irure",
-    "in",
-    "reprehenderit",
-    "voluptate",
-    "velit",
-    "esse",
-    "cillum",
-    "eu",
-    "fugiat",
-    "nulla",
-    "pariatur",
-    "excepteur",
-    "sint",
-    "occaecat",
-    "cupidatat",
-    "non",
-    "proident",
-]
+_LATIN = (
+    "lorem", "ipsum", "dolor", "sit", "amet", "consectetur", "adipiscing", "elit", "sed", "do", "eiusmod", "tempor",
+    "incididunt", "ut", "labore", "et", "dolore", "magna", "aliqua", "ut", "enim", "ad", "minim", "veniam", "quis",
+    "nostrud", "exercitation", "ullamco", "laboris", "nisi", "aliquip", "ex", "ea", "commodo", "consequat", "duis",
+    "aute", "irure", "in", "reprehenderit", "voluptate", "velit", "esse", "cillum", "eu", "fugiat", "nulla",
+    "pariatur", "excepteur", "sint", "occaecat", "cupidatat", "non", "proident",
+)  # fmt: skip
 
 
 def _latin(s: Setting, least: int, most: int) -> str:
@@ -153,44 +105,49 @@ def lorem_framed(s: Setting) -> Page:
 def script_text(s: Setting) -> Page:
     """JavaScript that a broken page shows as its text."""
     names = [f"{w}{s.rng.randint(1, 99)}" for w in ("slider", "menu", "track", "banner", "widget", "cart")]
-    lines = []
-    for _ in range(s.rng.randint(10, 26)):
+
+    def line() -> tuple[str, ...]:
         n, m, k = s.rng.choice(names), s.rng.choice(names), s.rng.randint(1, 5000)
-        lines.append(s.rng.choice((
+        return (
             f"var {n} = document.getElementById('{m}');", f"if (typeof {n} !== 'undefined') {{ {n}.init({k}); }}",
             f"window.{n} = window.{n} || []; {n}.push(['set', {k}]);", f"$(function() {{ $('#{m}').{n}({{speed: {k}, loop: true}}); }});",
             f"{n}.addEventListener('click', function(e) {{ e.preventDefault(); {m}({k}); }});", f"setTimeout(function(){{{m}.show()}}, {k});",
-        )))  # fmt: skip
-    return _with_words(s, lines)
+        )  # fmt: skip
+
+    return _printed(s, 10, 26, line)
 
 
 def style_text(s: Setting) -> Page:
     """Style sheets and markup as text."""
-    lines = []
-    for _ in range(s.rng.randint(10, 24)):
+
+    def line() -> tuple[str, ...]:
         a, n = s.rng.choice(("header", "post", "widget", "nav", "col", "btn")), s.rng.randint(1, 99)
-        lines.append(s.rng.choice((
+        return (
             f".{a}-{n} {{ margin: {n}px 0; color: #{n:06x}; float: left; }}", f'<div class="{a} {a}-{n}"><span style="width:{n}px"></span></div>',
             f"#{a}{n}:hover {{ background: url(/img/{a}-{n}.png) no-repeat; }}", f"@media (max-width: {n * 10}px) {{ .{a} {{ display: none; }} }}",
-        )))  # fmt: skip
-    return _with_words(s, lines)
+        )  # fmt: skip
+
+    return _printed(s, 10, 24, line)
 
 
 def server_errors(s: Setting) -> Page:
     """What a server says when it should not: traces, warnings, template tags."""
-    lines = []
-    for _ in range(s.rng.randint(8, 16)):
+
+    def line() -> tuple[str, ...]:
         n = s.rng.randint(10, 999)
-        lines.append(s.rng.choice((
+        return (
             f"Warning: mysqli_connect(): (HY000/2002): Connection refused in /var/www/html/db{n}.php on line {n}",
             f"Notice: Undefined index: page_{n} in /home/site/public_html/index.php on line {n}", f"at com.example.web.Servlet{n}.doGet(Servlet{n}.java:{n})",
             f"{{{{ item_{n}.title }}}} {{% if user_{n} %}}{{{{ user_{n}.name }}}}{{% endif %}}", f"<?php echo get_option('field_{n}'); ?>",
-        )))  # fmt: skip
-    return _with_words(s, lines)
+        )  # fmt: skip
+
+    return _printed(s, 8, 16, line)
 
 
-def _with_words(s: Setting, lines: list[str]) -> Page:
-    """The lines, as lines or as one paragraph, after two sentences at most."""
+def _printed(s: Setting, least: int, most: int, line: Callable[[], tuple[str, ...]]) -> Page:
+    """So many lines, each one of those that are offered for it, as lines or as one paragraph, after two sentences at
+    most."""
+    lines = [s.rng.choice(line()) for _ in range(s.rng.randint(least, most))]
     blocks = [s.told(1, 2)] if s.rng.random() < 0.6 else []
     blocks += [p(" ".join(lines))] if s.rng.random() < 0.3 else list(map(p, lines))
     return s.page(blocks, traces=dict.fromkeys(lines, 0))

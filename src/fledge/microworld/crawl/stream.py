@@ -13,6 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from fledge.core.errors import ConfigError
 from fledge.core.progress import progress
 from fledge.microworld import defects, html, pages, site
 from fledge.microworld.crawl.setting import Setting
@@ -35,7 +36,10 @@ class Crawl:
         self.clean = world.config.pages
         self.planted = round(self.clean * world.config.defect_rate)
         self.leaks = [item for item in items if defects.long_enough(item)]
-        self.kinds = [kind for kind in KINDS if kind != "leaked_test" or self.leaks]
+        named = world.config.defect_kinds or dict.fromkeys(KINDS, 1)
+        if unknown := sorted(named.keys() - KINDS.keys()):
+            raise ConfigError(f"defect_kinds: there is no kind {unknown[0]!r}; kinds: {', '.join(KINDS)}")
+        self.kinds = [kind for kind in KINDS if kind != "leaked_test" or self.leaks for _ in range(named.get(kind, 0))]
 
     def __len__(self) -> int:
         return self.clean + self.planted

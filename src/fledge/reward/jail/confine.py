@@ -30,7 +30,7 @@ _CALLS: dict[str, tuple[int | None, int | None]] = {
     "access": (21, None), "pipe": (22, None), "select": (23, None), "sched_yield": (24, 124), "mremap": (25, 216),
     "msync": (26, 227), "madvise": (28, 233), "dup": (32, 23), "dup2": (33, None), "pause": (34, None),
     "nanosleep": (35, 101), "getitimer": (36, 102), "alarm": (37, None), "setitimer": (38, 103), "getpid": (39, 172),
-    "exit": (60, 93), "uname": (63, 160), "fcntl": (72, 25), "fsync": (74, 82), "fdatasync": (75, 83),
+    "exit": (60, 93), "uname": (63, 160), "fsync": (74, 82), "fdatasync": (75, 83),
     "truncate": (76, 45), "ftruncate": (77, 46), "getdents": (78, None), "getcwd": (79, 17), "chdir": (80, 49),
     "rename": (82, None), "mkdir": (83, None), "rmdir": (84, None), "unlink": (87, None), "readlink": (89, None),
     "umask": (95, 166), "gettimeofday": (96, 169), "getrlimit": (97, 163), "getrusage": (98, 165),
@@ -41,11 +41,15 @@ _CALLS: dict[str, tuple[int | None, int | None]] = {
     "clock_nanosleep": (230, 115), "exit_group": (231, 94), "openat": (257, 56), "mkdirat": (258, 34),
     "newfstatat": (262, 79), "unlinkat": (263, 35), "renameat": (264, 38), "readlinkat": (267, 78),
     "faccessat": (269, 48), "pselect6": (270, 72), "ppoll": (271, 73), "set_robust_list": (273, 99),
-    "utimensat": (280, 88), "dup3": (292, 24), "pipe2": (293, 59), "renameat2": (316, 276), "getrandom": (318, 278),
+    "dup3": (292, 24), "pipe2": (293, 59), "renameat2": (316, 276), "getrandom": (318, 278),
     "membarrier": (324, 283), "statx": (332, 291), "rseq": (334, 293), "faccessat2": (439, 439),
 }  # fmt: skip
 _CLONE, _CLONE3, _IOCTL, _TGKILL, _PRLIMIT, _PIVOT = (56, 220), (435, 435), (16, 29), (234, 131), (302, 261), (155, 41)
+_FCNTL = (72, 25)
 _HARMLESS_IOCTLS = (0x5401, 0x5450, 0x5451, 0x5413)  # TCGETS, FIONCLEX, FIOCLEX, TIOCGWINSZ
+# Copies, flags and locks. Not F_SETOWN and F_SETSIG: a pipe whose owner is another process sends it any signal when it
+# is written to, without kill(2). Not F_NOTIFY, which watches folders.
+_HARMLESS_FCNTLS = (0, 1, 2, 3, 4, 5, 6, 7, 1030)
 _AUDIT_ARCH = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
 _LANDLOCK_CREATE, _LANDLOCK_ADD, _LANDLOCK_RESTRICT = 444, 445, 446
 
@@ -131,6 +135,7 @@ def _filter(column: int, own_pid: int) -> bytes:
     for call, argument, test, values in (
         (_CLONE, 0, _JSET, (CLONE_THREAD,)),  # threads, not processes
         (_IOCTL, 1, _JEQ, _HARMLESS_IOCTLS),
+        (_FCNTL, 1, _JEQ, _HARMLESS_FCNTLS),
         (_TGKILL, 0, _JEQ, (own_pid,)),  # abort()
         (_PRLIMIT, 0, _JEQ, (0,)),
     ):
@@ -167,12 +172,13 @@ def landlock_version() -> int:
 def restrict_files(readable: Iterable[str], writable: Iterable[str]) -> bool:
     """Allow reading beneath `readable`, reading and writing beneath `writable`, no file anywhere else, no TCP.
 
-    False where the kernel has no Landlock: then nothing was done.
+    False where the kernel has no Landlock that can forbid to truncate files (version 3, Linux 6.2): then nothing was
+    done.
     """
     version = landlock_version()
-    if version == 0:
+    if version < 3:
         return False
-    known = {1: 13, 2: 14, 3: 15, 4: 15}.get(version, 16)
+    known = {3: 15, 4: 15}.get(version, 16)
     handled = (1 << known) - 1
     attributes = struct.pack("QQQ", handled, 3 if version >= 4 else 0, 3 if version >= 6 else 0)
     size = 24 if version >= 6 else 16 if version >= 4 else 8

@@ -58,7 +58,29 @@ class Warden:
         self.kind, self.readable = kind, readable
         self.room = "/tmp" if kind == "namespaces" else os.path.join(base, f"room{os.getpid()}")
 
-    def run(self, header: dict[str, Any]) -> dict[str, Any]:
+    def run(self, header: dict[str, Any]) -> None:
+        """Run one job in a fork of its own, which alone sees what it says, and reports it.
+
+        A verdict quotes the tests that failed. In the warden's memory the next job, which often has the same tests,
+        would be forked with it, and could find it there.
+        """
+        pid = os.fork()
+        if pid == 0:
+            status = 1
+            try:
+                confine.die_with_parent()
+                write_frame(self._run(header))
+                status = 0
+            except BaseException:
+                traceback.print_exc()
+            finally:
+                os._exit(status)
+        status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+        _end_strays()
+        if status:
+            os._exit(1)  # the fork has said why
+
+    def _run(self, header: dict[str, Any]) -> dict[str, Any]:
         """Fork the cells of one job, wait for the verdict or a limit, kill them, report."""
         self._empty_room(header)
         started = time.monotonic()
@@ -81,7 +103,7 @@ class Warden:
         try:
             report = self._watch(header, cells, output, verdict, started)
         finally:
-            statuses = self._end(cells)
+            statuses = _end(cells)
             os.close(output)
             os.close(verdict)
         report["exit"] = statuses[0]
@@ -140,10 +162,12 @@ class Warden:
 
     def _confine(self, header: dict[str, Any], files: int) -> None:
         confine.limit(header["memory"], header["cpu"], header["disk"], header["threads"], files)
-        if not confine.restrict_files([*self.readable, *DEVICES], [self.room, "/dev/null"]) and self.kind == "landlock":
-            raise OSError("no Landlock")
-        confine.drop_privileges()
-        confine.restrict_calls()
+        if self.kind != "none":
+            found = confine.restrict_files([*self.readable, *DEVICES], [self.room, "/dev/null"])
+            if not found and self.kind == "landlock":
+                raise OSError("no Landlock, or one that cannot forbid to truncate files (before Linux 6.2)")
+            confine.drop_privileges()
+            confine.restrict_calls()
         os.environ.clear()
 
     def _watch(
@@ -183,20 +207,26 @@ class Warden:
                 report["status"] = "no verdict"
         return report
 
-    def _end(self, cells: list[int]) -> list[int]:
-        """Kill the cells and all that is left of them; exit statuses, negative for signals."""
-        statuses = []
-        for pid in cells:
-            os.kill(pid, signal.SIGKILL)
-            statuses.append(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
-        if os.getpid() == 1:
-            try:
-                os.kill(-1, signal.SIGKILL)  # all of this process namespace but us
-                while True:
-                    os.waitpid(-1, 0)
-            except (ProcessLookupError, ChildProcessError):
-                pass
-        return statuses
+
+def _end(cells: list[int]) -> list[int]:
+    """Kill the cells; exit statuses, negative for signals."""
+    statuses = []
+    for pid in cells:
+        os.kill(pid, signal.SIGKILL)
+        statuses.append(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+    return statuses
+
+
+def _end_strays() -> None:
+    """Kill all that is left in this process namespace, where it is ours, but us."""
+    if os.getpid() != 1:
+        return
+    try:
+        os.kill(-1, signal.SIGKILL)
+        while True:
+            os.waitpid(-1, 0)
+    except (ProcessLookupError, ChildProcessError):
+        pass
 
 
 def _has_ended(pid: int) -> bool:
@@ -243,4 +273,4 @@ def main() -> None:
             header = json.loads(read_frame())
         except EOFError:
             return
-        write_frame(warden.run(header))
+        warden.run(header)

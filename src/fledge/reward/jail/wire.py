@@ -34,10 +34,13 @@ class Unsendable(TypeError):
 def pack(value: Any) -> Any:
     """JSON-able form of None, bool, int, float, complex, str, bytes, list, tuple, set, frozenset, dict, range,
     Fraction, Decimal and iterators (as their items). Subclasses travel as their base. Raises Unsendable."""
-    if value is None or isinstance(value, bool | str):
-        return value if type(value) is not str else str(value)
+    if value is None or isinstance(value, bool):
+        return value
+    if isinstance(value, str):
+        return str.__str__(value)
     if isinstance(value, int):
-        return int(value) if value.bit_length() < 4096 else {"i": hex(value)}
+        value = int.__index__(value)  # of the number itself: a subclass may say another
+        return value if value.bit_length() < 4096 else {"i": hex(value)}
     if isinstance(value, float):
         return {"f": float.__repr__(value)}
     if isinstance(value, complex):
