@@ -40,6 +40,10 @@ def spent() -> float:
     return usage.ru_utime + usage.ru_stime
 
 
+def _sum(rows: list[dict[str, float]]) -> dict[str, float]:
+    return {key: round(sum(row[key] for row in rows), 2) for key in ("seconds", "cpu_seconds")}
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("--rounds", type=int, default=2)
@@ -49,14 +53,13 @@ def main() -> int:
         with lock():
             for source in sorted(SOURCES.rglob("*.cpp")):
                 found.setdefault(str(source.relative_to(SOURCES)), []).append(build(source))
-    rows = [
-        {"loops": name, **{key: round(statistics.median(run[key] for run in runs), 2) for key in runs[0]}}
+    medians = {
+        name: {key: round(statistics.median(run[key] for run in runs), 2) for key in runs[0]}
         for name, runs in found.items()
-    ]
-    training = [row for row in rows if str(row["loops"]).startswith(TRAINING)]
-    for name, some in (("of a training run", training), ("all", list(rows))):
-        sums = {key: round(sum(float(row[key]) for row in some), 2) for key in ("seconds", "cpu_seconds")}
-        rows.append({"loops": name, **sums})
+    }
+    training = [seconds for name, seconds in medians.items() if name.startswith(TRAINING)]
+    sums = {"of a training run": _sum(training), "all": _sum(list(medians.values()))}
+    rows = [{"loops": name, **seconds} for name, seconds in (medians | sums).items()]
     RESULTS.mkdir(exist_ok=True)
     facts = {"machine": machine(), "rounds": arguments.rounds, "rows": rows}
     (RESULTS / "first_build.json").write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")

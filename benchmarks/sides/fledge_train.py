@@ -29,6 +29,7 @@ from fledge.stages import dpo, grpo
 from fledge.stages.dialogues import Account, pair_example, read_conversations
 from fledge.stages.pretrain import Documents
 from fledge.stages.rankings import ranking_example
+from fledge.stages.reference import attach
 from fledge.stages.reward import BradleyTerry
 from fledge.stages.sft import Shuffled
 from fledge.tokenizer.chat import encode_prompt, encode_reply
@@ -70,7 +71,7 @@ class LiveReference:
     def next(self, step: int, models: Mapping[str, Trainee]) -> GlobalBatch:
         batch = self.inner.next(step, models)
         flat = reference_logp(batch.examples, self.frozen, self.dtype, self.micro_tokens)
-        return replace(batch, examples=dpo.attach(batch.examples, "reference", flat))
+        return replace(batch, examples=attach(batch.examples, "reference", flat))
 
     def state(self) -> dict[str, Any]:
         return self.inner.state()
@@ -183,7 +184,7 @@ def make(
         return Shuffled(examples, arguments.batch, 0), BradleyTerry()
     if arguments.job == "dpo":
         flat = reference_logp(examples, load_decoder(folder), dtype, arguments.micro_tokens)
-        return Shuffled(dpo.attach(examples, "reference", flat), arguments.batch, 0), dpo.Dpo(0.1)
+        return Shuffled(attach(examples, "reference", flat), arguments.batch, 0), dpo.Dpo(0.1)
     shuffled = Shuffled(examples, arguments.batch, 0)
     return LiveReference(shuffled, folder, dtype, arguments.micro_tokens), dpo.Dpo(0.1)
 

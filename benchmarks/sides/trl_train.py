@@ -19,10 +19,11 @@ def main() -> None:
     arguments = parse()
     work.quiet()
     import torch
-    from transformers import AutoTokenizer, Qwen2ForCausalLM, Qwen2ForSequenceClassification
+    from transformers import AutoTokenizer, PreTrainedModel, Qwen2ForCausalLM, Qwen2ForSequenceClassification
 
     folder = work.model_folder(arguments.size)
     tokenizer = AutoTokenizer.from_pretrained(folder)
+    model: PreTrainedModel
     if arguments.job == "reward":
         model = Qwen2ForSequenceClassification.from_pretrained(folder, dtype=torch.float32, num_labels=1)
     else:
