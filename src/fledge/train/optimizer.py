@@ -1,4 +1,4 @@
-"""Optimizers: torch's AdamW and Muon, with groups by the shape and role of a parameter."""
+"""Optimizers: torch's AdamW, and Muon, with groups by the shape and role of a parameter."""
 
 from __future__ import annotations
 
@@ -11,8 +11,10 @@ from torch import Tensor, nn
 
 from fledge.core.config import Config
 from fledge.core.errors import ConfigError
+from fledge.core.machine import compute_dtype
 from fledge.train.merging import Merging, MergingConfig, task_vectors
 from fledge.train.mesh import local
+from fledge.train.muon import Muon, bare
 from fledge.train.schedule import ScheduleConfig
 
 
@@ -32,22 +34,10 @@ class OptimizerConfig(Config):
     )
 
 
-def _bare(method: Any) -> Any:
-    return getattr(method, "__wrapped__", method)
-
-
-# torch's optimizers, without what it wraps around their methods for its compiler: the first call of any of them would
-# import that compiler, 1.4 of the 5.8 seconds of a command that trains one step.
 class _AdamW(torch.optim.AdamW):
-    add_param_group = _bare(torch.optim.AdamW.add_param_group)
-    zero_grad = _bare(torch.optim.AdamW.zero_grad)
-    step = torch.no_grad()(_bare(torch.optim.AdamW.step))
-
-
-class _Muon(torch.optim.Muon):
-    add_param_group = _bare(torch.optim.Muon.add_param_group)
-    zero_grad = _bare(torch.optim.Muon.zero_grad)
-    step = torch.no_grad()(_bare(torch.optim.Muon.step))
+    add_param_group = bare(torch.optim.AdamW.add_param_group)
+    zero_grad = bare(torch.optim.AdamW.zero_grad)
+    step = torch.no_grad()(bare(torch.optim.AdamW.step))
 
 
 Optimizer = torch.optim.Optimizer | Merging
@@ -57,7 +47,7 @@ def make_optimizers(module: nn.Module, config: OptimizerConfig, sharded: bool = 
     """AdamW for all, or Muon for the matrices of the blocks and AdamW for the rest. No decay on vectors. Each wrapped
     where steps are to be merged.
 
-    Muon's rate is scaled to match AdamW's update size (Moonshot, 2502.16982), so one ``lr`` serves both.
+    Muon's rate is scaled to match AdamW's update size (train/muon.py), so one ``lr`` serves both.
     """
     if config.name == "muon" and sharded:
         raise ConfigError("optimizer.name=muon: Muon needs whole matrices and does not run sharded; use adamw")
@@ -74,9 +64,9 @@ def make_optimizers(module: nn.Module, config: OptimizerConfig, sharded: bool = 
     optimizers: list[torch.optim.Optimizer] = []
     if matrices:
         optimizers.append(
-            _Muon(
+            Muon(
                 matrices, lr=config.lr, weight_decay=config.weight_decay, momentum=config.momentum,
-                adjust_lr_fn="match_rms_adamw",
+                dtype=compute_dtype("auto"),
             )
         )  # fmt: skip
     groups = [{"params": decayed, "weight_decay": config.weight_decay}, {"params": plain, "weight_decay": 0.0}]
