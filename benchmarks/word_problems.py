@@ -5,9 +5,9 @@
 RUN is a run of the recipe `fledgling` as far as its stage ``sft``; FOLDER holds eval/svamp_full, eval/aqua_svamp_arith
 and eval/gsm8k (docs/real-data.md). SVAMP's 300 published test problems are held out, and so is every problem that
 tells the same story; the other stories are halved: one half is shown as equations by SFT, the other is asked by GRPO,
-beside as many of GSM8K's problems of at most two steps (its own train and test files). Scores are greedy, before and after GRPO,
-over the same items, with 95% paired bootstrap intervals. Writes benchmarks/results/word_problems.json. Interrupted and
-started again, it goes on.
+beside as many of GSM8K's problems of at most two steps (its own train and test files). Scores are greedy, before and
+after GRPO, over the same items, with 95% paired bootstrap intervals. Writes benchmarks/results/word_problems.json.
+Interrupted and started again, it goes on.
 """
 
 from __future__ import annotations
