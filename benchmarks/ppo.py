@@ -24,6 +24,7 @@ from fledge.stages import ppo
 from fledge.train.metrics import read_metrics
 
 ROOT = Path(__file__).parents[1]
+RESULTS = ROOT / "benchmarks" / "results" / "ppo.json"
 MARK, END = "<!-- measured -->", "<!-- end -->"
 SKILLS = ["hard_sums", "recall"]  # what the tasks are about most, and what they hardly touch
 WARMUP = 20
@@ -76,7 +77,7 @@ def measure(run: Path, out: Path, name: str, seed: int, steps: int) -> dict[str,
 
     bits = [(int(row["step"]), row["bits_per_byte"]) for row in rows if "bits_per_byte" in row]
     return {
-        "name": name, "seed": seed, "seconds": read_manifest(folder)["seconds"],
+        "name": name, "seed": seed, "machine": f"{hardware()['cpu']}, {machine().dtype}", "seconds": read_manifest(folder)["seconds"],
         "skills": compare(before, after)["skills"],
         "reward": [mean("reward", part) for part in (rows[:WARMUP], *quarters)],
         "entropy": [mean("entropy", quarters[0]), mean("entropy", quarters[-1])],
@@ -91,20 +92,19 @@ def tables(found: list[dict[str, Any]], steps: int) -> list[str]:
 
     places = [(skill, language) for skill in SKILLS for language in ("en", "zh")]
     columns = ["variant", "seed", *(f"{skill}/{language}" for skill, language in places), "reward: warm-up, quarters"]
-    columns += ["entropy, first and last quarter", "kl", "bits per byte, before and after"]
+    columns += ["entropy, first and last quarter", "kl", "bits per byte, before and after", "machine"]
     lines = ["| " + " | ".join(columns) + " |", "|---" * len(columns) + "|"]
     for row in found:
         cells = [row["name"], str(row["seed"]), *(points(row["skills"][s][language]) for s, language in places)]
         cells += [" ".join(f"{x:.2f}" for x in row["reward"]), " ".join(f"{x:.3f}" for x in row["entropy"])]
         bits = row["bits_per_byte"]
-        cells += [f"{row['kl']:.2f}", f"{bits[0][1]:.3f} {bits[-1][1]:.3f}"]
+        cells += [f"{row['kl']:.2f}", f"{bits[0][1]:.3f} {bits[-1][1]:.3f}", row["machine"]]
         lines.append("| " + " | ".join(cells) + " |")
-    facts = hardware()
     return [
         f"Written by `python benchmarks/ppo.py`: {steps} updates, the first {WARMUP} of the value alone, two for each "
         "rollout of 64 prompts; the SFT model of the quickstart; nothing replayed. Rates 2e-4 and 1e-3, otherwise the "
         "preset `qwen1`. Differences to the SFT model over the same held-out items with 95% paired bootstrap "
-        f"intervals, in points. {facts['cpu']}, {machine().dtype}.", "", *lines,
+        "intervals, in points.", "", *lines,
     ]  # fmt: skip
 
 
@@ -117,20 +117,28 @@ def main() -> int:
     parser.add_argument("--only", nargs="+", default=list(VARIANTS), choices=list(VARIANTS))
     arguments = parser.parse_args()
     set_switches()
-    found: list[dict[str, Any]] = []
     for seed in arguments.seeds:
         for name in arguments.only:
-            found.append(measure(arguments.run, arguments.out, name, seed, arguments.steps))
-            print(json.dumps(found[-1]), flush=True)
+            row = measure(arguments.run, arguments.out, name, seed, arguments.steps)
+            print(json.dumps(row), flush=True)
+            found = [*kept(row, arguments.steps), row]
+            found.sort(key=lambda row: (list(VARIANTS).index(row["name"]), row["seed"]))
             write(found, arguments.steps)
     return 0
 
 
-def write(found: list[dict[str, Any]], steps: int, root: Path = ROOT) -> None:
+def kept(row: dict[str, Any], steps: int) -> list[dict[str, Any]]:
+    """Rows of the same length that were measured before, on whichever machine, but for the one measured again."""
+    if not RESULTS.exists() or (before := json.loads(RESULTS.read_text(encoding="utf-8")))["steps"] != steps:
+        return []
+    found: list[dict[str, Any]] = before["found"]
+    return [other for other in found if (other["name"], other["seed"]) != (row["name"], row["seed"])]
+
+
+def write(found: list[dict[str, Any]], steps: int) -> None:
     facts = {"machine": hardware(), "versions": versions(), "code": code_version(), "steps": steps, "found": found}
-    results = root / "benchmarks" / "results" / "ppo.json"
-    results.write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
-    page = root / "docs" / "alignment" / "ppo.md"
+    RESULTS.write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
+    page = ROOT / "docs" / "alignment" / "ppo.md"
     head, _, rest = page.read_text(encoding="utf-8").partition(MARK)
     after = rest.partition(END)[2]
     page.write_text(head + "\n".join([MARK, *tables(found, steps), END]) + after, encoding="utf-8")
