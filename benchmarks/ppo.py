@@ -77,7 +77,8 @@ def measure(run: Path, out: Path, name: str, seed: int, steps: int) -> dict[str,
 
     bits = [(int(row["step"]), row["bits_per_byte"]) for row in rows if "bits_per_byte" in row]
     return {
-        "name": name, "seed": seed, "machine": f"{hardware()['cpu']}, {machine().dtype}", "seconds": read_manifest(folder)["seconds"],
+        "name": name, "seed": seed, "machine": f"{hardware()['cpu']}, {machine().dtype}",
+        "seconds": read_manifest(folder)["seconds"],
         "skills": compare(before, after)["skills"],
         "reward": [mean("reward", part) for part in (rows[:WARMUP], *quarters)],
         "entropy": [mean("entropy", quarters[0]), mean("entropy", quarters[-1])],
