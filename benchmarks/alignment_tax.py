@@ -19,7 +19,7 @@ import numpy as np
 
 from fledge.core.artefact import code_version, hardware, versions
 from fledge.core.config import build
-from fledge.core.machine import compute_dtype, set_switches
+from fledge.core.machine import compute_dtype, machine, set_switches
 from fledge.core.readers import write_jsonl
 from fledge.evaluate import stage as evaluation
 from fledge.evaluate.metrics import Estimate, paired_difference
@@ -32,12 +32,14 @@ from fledge.train.scoring import reference_logp
 ROOT = Path(__file__).parents[1]
 HELD_OUT = 200  # pairs
 BETA = 0.1
+RESULTS = ROOT / "benchmarks/results/alignment_tax.json"
 UNTOUCHED = ("recall", "arithmetic", "translation", "format", "code", "refusal", "idk")
 # name -> optimizer; alpha is large because there are 10 steps, not thousands: drift is steps x alpha x tau
 CASES: dict[str, dict[str, Any]] = {
     "AdamW": {"lr": 1e-3},
     "OnDARE 1e-2": {"lr": 1e-3, "merging": {"alpha": 1e-2}},
     "OnDARE 3e-2": {"lr": 1e-3, "merging": {"alpha": 3e-2}},
+    "OnTIES 1e-2": {"lr": 1e-3, "merging": {"method": "ties", "alpha": 1e-2}},
     "OnDARE keep .3": {"lr": 1e-3, "merging": {"alpha": 1e-3, "keep": 0.3}},
     "AdamW, lower rate": {"lr": 4e-4},
 }
@@ -59,7 +61,7 @@ def main() -> None:
     write_jsonl(train, map(json.loads, lines[: given.pairs]))
     write_jsonl(test, map(json.loads, lines[-HELD_OUT:]))
     before = score(given, given.run / "sft", given.out / "sft-scores")
-    rows: list[dict[str, Any]] = []
+    rows = [row for row in measured() if row["seed"] not in given.seeds or row["case"] not in given.cases]
     for seed in given.seeds:
         costs: dict[str, list[float]] = {}
         for case in given.cases:
@@ -67,16 +69,22 @@ def main() -> None:
             trained(given, CASES[case], seed, train, given.out / name)
             after = score(given, given.out / name, given.out / f"{name}-scores")
             costs[case] = [after[item] for item in before]
-            row = {"seed": seed, "case": case, **reward(given.run / "sft", given.out / name, test)}
+            row: dict[str, Any] = {"seed": seed, "case": case, "machine": f"{hardware()['cpu']}, {machine().dtype}"}
+            row["before"] = float(np.mean(list(before.values())))
+            row |= reward(given.run / "sft", given.out / name, test)
             row["fall"] = plain(paired_difference(costs[case], list(before.values())))
             if case != "AdamW" and "AdamW" in costs:
                 row["kept"] = plain(paired_difference(costs["AdamW"], costs[case]))
             rows.append(row)
             print(row, flush=True)
-            facts = {"code": code_version(), "versions": versions(), "hardware": hardware()}
-            setting = {"pairs": given.pairs, "items": len(before), "before": float(np.mean(list(before.values())))}
-            text = json.dumps({**facts, **setting, "rows": rows}, indent=1)
-            (ROOT / "benchmarks/results/alignment_tax.json").write_text(text + "\n", encoding="utf-8")
+            facts = {"code": code_version(), "versions": versions(), "pairs": given.pairs, "items": len(before)}
+            RESULTS.write_text(json.dumps({**facts, "rows": rows}, indent=1) + "\n", encoding="utf-8")
+
+
+def measured() -> list[dict[str, Any]]:
+    """Rows of earlier runs, on whichever machine."""
+    rows: list[dict[str, Any]] = json.loads(RESULTS.read_text(encoding="utf-8"))["rows"] if RESULTS.exists() else []
+    return rows
 
 
 def trained(given: argparse.Namespace, optimizer: dict[str, Any], seed: int, data: Path, out: Path) -> None:
