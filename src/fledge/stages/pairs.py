@@ -112,7 +112,8 @@ def _records(path: Path, on_error: OnError, bad: list[str]) -> Iterator[tuple[st
             kind = Task
         try:
             record = to_record(row, kind)
-            if isinstance(record, Conversation) and (record.tools or any(m.tool_calls for m in record.messages)):
+            turns = record.prompt if isinstance(record, Preference) else record.messages
+            if getattr(record, "tools", None) or any(message.tool_calls for message in turns):
                 raise DataError("has tools, which the models here are not shown: leave such rows out")
         except DataError as error:
             if on_error == "fail":

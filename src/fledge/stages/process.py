@@ -37,7 +37,9 @@ class Process:
     def score(
         self, groups: Sequence[Rollout], scaled: bool = True
     ) -> tuple[list[Rollout], list[list[Floats]], dict[str, float]]:
-        """``scaled``: over the deviation of the group's steps. -> the groups without the answers whose steps have no rewards, for each group the advantage of every token
+        """``scaled``: over the deviation of the group's steps.
+
+        -> the groups without the answers whose steps have no rewards, for each group the advantage of every token
         of every answer left, and how often that failed."""
         kept, tables, failed, every = [], [], 0, []
         for group in groups:
