@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
 
 from fledge.core.errors import DataError
-from fledge.core.records import Conversation, Preference
+from fledge.core.records import Conversation, Preference, Ranking
 from fledge.core.row_shapes import to_api, to_record
 
 SYSTEM = {"role": "system", "content": "be brief"}
@@ -71,22 +72,52 @@ def test_every_turn_before_the_answer_is_in_the_prompt(row: dict[str, Any], prom
             {"conversations": sharegpt(Q1), "chosen": sharegpt(Q2, GOOD), "rejected": sharegpt(Q2, BAD)},
             "has turns before the answer",
         ),
-        (
-            {
-                "input": {"messages": [Q1], "tools": [{"type": "function"}]},
-                "preferred_output": [GOOD], "non_preferred_output": [BAD],
-            },
-            "'tools' are not supported",
-        ),
-        (
-            {"conversations": sharegpt(Q1), "tools": '[{"name": "f"}]', "chosen": GOOD, "rejected": BAD},
-            "'tools' are not supported",
-        ),
+        ({"prompt": "q1", "tools": "{", "chosen": "good", "rejected": "bad"}, "'tools' is a text that is not JSON"),
+        ({"prompt": "q1", "chosen": {"role": "assistant", "content": None}, "rejected": "bad"}, "no text content"),
     ],
 )  # fmt: skip
 def test_what_would_be_lost_is_refused(row: dict[str, Any], said: str) -> None:
     with pytest.raises(DataError, match=said):
         to_record(row, Preference)
+
+
+ADD = {"type": "function", "function": {"name": "add", "parameters": {}}}
+CALLS = {"role": "assistant", "content": None, "tool_calls": [{"id": "1", "type": "function", "function": {
+    "name": "add", "arguments": '{"a": 2}'}}]}  # fmt: skip
+CALLED = '<tool_call>\n{"name": "add", "arguments": {"a": 2}}\n</tool_call>'
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"prompt": "q1", "tools": [ADD], "chosen": [CALLS], "rejected": "bad"},
+        {"tools": [ADD], "chosen": [Q1, CALLS], "rejected": [Q1, BAD]},
+        {
+            "conversations": sharegpt(Q1), "tools": json.dumps([ADD]), "rejected": BAD,
+            "chosen": {"from": "function_call", "value": '{"name": "add", "arguments": {"a": 2}}'},
+        },
+        {"input": {"messages": [Q1], "tools": [ADD]}, "preferred_output": [CALLS], "non_preferred_output": [BAD]},
+    ],
+)  # fmt: skip
+def test_tools_of_a_pair(row: dict[str, Any]) -> None:
+    """Signatures are kept, and an answer with a call is what the model is to write; as a ranking and a dialogue too."""
+    pair = to_record(row, Preference)
+    assert (pair.tools, pair.chosen, pair.rejected) == ((ADD,), CALLED, "bad")
+    ranking = to_record(row, Ranking)
+    assert (ranking.tools, ranking.answers) == ((ADD,), (CALLED, "bad"))
+    dialogue = to_record(row, Conversation)
+    assert (dialogue.tools, dialogue.messages[-1].content) == ((ADD,), CALLED)
+    assert to_record(to_api(pair), Preference) == pair
+
+
+def test_calls_before_the_answer_are_kept() -> None:
+    """In the prompt, there and back, and behind an answer's own words."""
+    said = {"role": "tool", "tool_call_id": "1", "content": "5"}
+    spoken = {**CALLS, "content": "wait"}
+    pair = to_record({"prompt": [Q1, CALLS, said, Q2], "chosen": [spoken], "rejected": "bad"}, Preference)
+    assert pair.chosen == f"wait\n{CALLED}"
+    assert pair.prompt[1].text == CALLED
+    assert to_record(to_api(pair), Preference) == pair
 
 
 def test_ids_are_kept() -> None:
@@ -127,7 +158,7 @@ def test_the_shape_of_apis_there_and_back() -> None:
         ({"preferred_output": [GOOD, GOOD]}, "'preferred_output' must be a list with exactly one message"),
         ({"preferred_output": "good"}, "'preferred_output' must be a list with exactly one message"),
         ({"non_preferred_output": [Q1]}, "end with the assistant's"),
-        ({"non_preferred_output": [{**BAD, "tool_calls": []}]}, "unknown key 'tool_calls'"),
+        ({"non_preferred_output": [{**BAD, "refusal": ""}]}, "unknown key 'refusal'"),
         ({"non_preferred_output": [GOOD]}, "the same text"),
         ({"preferred_output": [{"role": "assistant", "content": " "}]}, "an answer is empty"),
     ],

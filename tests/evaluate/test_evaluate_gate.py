@@ -109,6 +109,14 @@ def test_what_is_kept_passes_in_silence(tmp_path: Path, capsys: pytest.CaptureFi
     assert capsys.readouterr().err == ""
 
 
+def test_the_rest_is_whatever_is_not_named(tmp_path: Path) -> None:
+    """A skill of which one language is named is still watched in its others."""
+    with pytest.raises(Halt, match="sums/en"):
+        gate.run(setup(tmp_path, must_keep={"sums/zh": 0.1, "*": 0.03}), tmp_path / "gate")
+    rows = json.loads((tmp_path / "gate" / "gate.json").read_text())["rows"]
+    assert [row["skill"] for row in rows] == ["sums/zh", "code", "sums/en"]
+
+
 def test_only_items_of_both_count(tmp_path: Path) -> None:
     before = evaluation(tmp_path / "a", {("sums", "en"): [1] * 10})
     after = evaluation(tmp_path / "b", {("sums", "en"): [0] * 10}, start=8)

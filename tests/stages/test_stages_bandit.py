@@ -41,12 +41,12 @@ def family(samples: int = 2, lr: float = 0.1, steps: int = 30, **values: Any) ->
     return run
 
 
-def ppo(prompts: int = 32, samples: int = 2, **values: Any) -> Callable[[Path], np.ndarray]:
+def ppo(prompts: int = 32, samples: int = 2, updates: int = 30, **values: Any) -> Callable[[Path], np.ndarray]:
     """A run of stage ppo's: policy and value in one loop."""
 
     def run(folder: Path) -> np.ndarray:
         settings = {
-            "model": ".", "tasks": ["."], "optimizer": {"lr": 1}, "dtype": "float32", "steps": 100, "beta": BETA,
+            "model": ".", "tasks": ["."], "optimizer": {"lr": 1}, "dtype": "float32", "steps": 1000, "beta": BETA,
             "value": {"optimizer": {"lr": 0.03, "weight_decay": 0.0}, "warmup": 0}, "whiten": False,
             "rollout": {"prompts": prompts, "samples": samples, "max_new_tokens": 1},
         }  # fmt: skip
@@ -56,7 +56,7 @@ def ppo(prompts: int = 32, samples: int = 2, **values: Any) -> Callable[[Path], 
         value.start_score("zero", 0)
         source = PpoRollouts(bandit.Arms(prompts, samples), config, bandit.decoder())  # type: ignore[arg-type]
         others = {"value": Trainee(value, config.value.optimizer)}
-        return bandit.converge(source, Ppo(config.clip, config.value.clip), folder, others=others)
+        return bandit.converge(source, Ppo(config.clip, config.value.clip), folder, updates, others=others)
 
     return run
 
@@ -75,6 +75,8 @@ CASES: dict[str, tuple[Run, Callable[[], np.ndarray]]] = {
     "dapo, k2": (family(3, variant="dapo", beta=1.0, kl="k2"), lambda: bandit.of_groups(1.0, 3)),
     "gspo, k2": (family(3, variant="gspo", beta=1.0, kl="k2"), lambda: bandit.of_groups(1.0, 3)),
     "ppo": (ppo(epochs=1, minibatches=1), lambda: bandit.reverse_kl(BETA)),
+    # as many rollouts, not as many updates: each pass follows advantages of where its rollout was sampled
+    "ppo, two passes": (ppo(updates=120, epochs=2, minibatches=2), lambda: bandit.reverse_kl(BETA)),
 }  # fmt: skip
 
 

@@ -141,6 +141,18 @@ def test_steps_count_beside_the_answer() -> None:
     np.testing.assert_allclose(grad.numpy(), -np.array([2, 2, 1, -0.5, 2, -2]) / 6, rtol=1e-6)
 
 
+def test_a_replayed_token_that_is_far_fetched_is_no_nan() -> None:
+    """What is replayed beside the groups has no reference: e^100 times 0 must not reach the loss."""
+    examples = group("grpo", {"reference": np.full(6, -2.0)})
+    replayed = Segment(np.arange(3, dtype=np.int32), np.array([0, 1, 1], np.float32), values={"replay": 1.0})
+    logp = torch.tensor([-2.0] * 6 + [-100.0, -1.0], requires_grad=True)
+    loss, result, _ = terms(Grpo("grpo", 0.2, 0.2, 0.1), [*examples, Example((replayed,))], logp)
+    (grad,) = torch.autograd.grad(loss, logp)
+    assert grad.isfinite().all()
+    assert grad[6:].tolist() == [0, 0]
+    assert float(result.metrics["kl"][0]) == 0
+
+
 def test_nothing_usable_is_a_step_without_a_gradient() -> None:
     """All answers were left out: the denominator is 1, not 0."""
     prompt = Segment(np.zeros(2, np.int32), np.zeros(2, np.float32), values={"samples": 0.0, "sampled": 0.0})
@@ -155,6 +167,8 @@ def test_nothing_usable_is_a_step_without_a_gradient() -> None:
         ({"rollout": {"samples": 1}}, "rollout.samples must be at least 2"),
         ({"variant": "rloo", "scale_rewards": True}, "no deviation of a group"),
         ({"variant": "rloo", "kl": "k3"}, "only k1 is unbiased"),
+        ({"overlong_buffer": 200, "rollout": {"max_new_tokens": 128}}, "every answer would be punished"),
+        ({"clip_high": -0.5}, "clip_high"),
         ({"variant": "gspo", "process": {"function": "a:b"}}, "process rewards need one a token"),
     ],
 )

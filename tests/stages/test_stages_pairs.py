@@ -13,6 +13,8 @@ from fledge.core.config import build
 from fledge.core.errors import ConfigError, DataError
 from fledge.core.readers import read_records
 from fledge.core.records import Preference
+from fledge.model.adapters import LoraConfig, add_adapters, save_adapters
+from fledge.model.hf import load_decoder
 from fledge.stages.pairs import Config, run
 
 
@@ -39,6 +41,35 @@ def test_from_two_files(tmp_path: Path) -> None:
     assert metrics["left_out"] == {"both answers are the same": 1, "weak: no answer": 1, "strong: empty": 1}
     with pytest.raises(DataError, match="no pair in 1 prompts"):
         made(tmp_path / "none", strong=str(conversations(tmp_path / "x.jsonl", {"z": "y"})), weak=str(weak))
+
+
+def test_nothing_of_a_file_goes_unsaid(tmp_path: Path) -> None:
+    """A second answer is not used and counted; a row with tools is refused, or counted with its place."""
+    strong = conversations(tmp_path / "strong.jsonl", {"a": "good"})
+    strong.write_text(strong.read_text() + strong.read_text().replace("good", "fine"))
+    weak = conversations(tmp_path / "weak.jsonl", {"a": "bad"})
+    _, metrics = made(tmp_path / "out", strong=str(strong), weak=str(weak))
+    assert metrics["second_answers_unused"] == {"strong": 1, "weak": 0}
+    row = json.loads(weak.read_text())
+    strong.write_text(strong.read_text() + json.dumps({**row, "tools": [{"name": "search"}]}) + "\n")
+    with pytest.raises(DataError, match=r"strong.jsonl:3: has tools"):
+        made(tmp_path / "tools", strong=str(strong), weak=str(weak))
+    _, metrics = made(tmp_path / "skip", strong=str(strong), weak=str(weak), on_error="skip")
+    assert metrics["skipped"] == 1
+    skipped = json.loads((tmp_path / "skip" / "skipped.jsonl").read_text())
+    assert skipped["place"].endswith("strong.jsonl:3")
+
+
+def test_adapters_are_a_model(small: Small, tmp_path: Path) -> None:
+    """A folder of adapters, which has no config.json, answers like any model."""
+    decoder, lora = add_adapters(load_decoder(small.at("pretrain")), LoraConfig(), 0), LoraConfig()
+    save_adapters(decoder, lora, Path(small.at("pretrain")), tmp_path / "adapters")
+    common = {"prompts": [small.at("world/sft.jsonl")], "limit": 8, "sampling": {"max_new_tokens": 200}}
+    strong = small.at("world/sft.jsonl")
+    for name, weak in (("adapters", str(tmp_path / "adapters")), ("whole", small.at("pretrain"))):
+        made(tmp_path / f"{name}-pairs", strong=strong, weak=weak, **common)
+    one, other = ((tmp_path / f"{name}-pairs" / "weak.jsonl").read_text() for name in ("adapters", "whole"))
+    assert one == other  # they change nothing yet
 
 
 def test_from_models(small: Small, tmp_path: Path) -> None:

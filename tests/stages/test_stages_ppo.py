@@ -187,19 +187,22 @@ def test_the_kl_controller(small: Small, tmp_path: Path) -> None:
 def test_text_beside_it_begins_with_the_policy(small: Small, tmp_path: Path) -> None:
     """Four tokens of text, or a piece more, for each of the dialogues; none while the policy waits; its own term."""
     ptx = {"shards": small.at("shards"), "context": 64, "ratio": 4.0, "coefficient": 0.5}
-    loop = make_loop(small, tmp_path, ptx=ptx, replay=None, value={"optimizer": {"lr": 1e-3}, "warmup": 2})
+    loop = make_loop(small, tmp_path, ptx=ptx, value={"optimizer": {"lr": 1e-3}, "warmup": 2})
     source = loop.source
     assert isinstance(source, ppo.Rollouts)
     assert source.ptx is not None
+    assert source.replay is not None
     rows = [loop.step(step) for step in range(2)]
     assert source.ptx.state()["taken"] == 0
+    assert source.replay.order.taken == 0
     rows += [loop.step(step) for step in range(2, 4)]
     assert all("loss_ptx" not in row and row["lr"] == 0 for row in rows[:2])
     for row in rows[2:]:
         assert row["loss_ptx"] == pytest.approx(0.5 * row["ptx_nll"], rel=1e-5)
-        assert row["loss"] == pytest.approx(row["loss_policy"] + row["loss_value"] + row["loss_ptx"], rel=1e-5)
+        every = [row[f"loss_{name}"] for name in ("policy", "value", "replay", "ptx")]
+        assert row["loss"] == pytest.approx(sum(every), rel=1e-5)
     batch = loop.source.next(4, loop.trainees)
-    text = sum(e.tokens for e in batch.examples if e.module == "policy")
+    text = sum(e.tokens for e in batch.examples if e.segments[0].values.get("ptx"))
     dialogues = sum(e.tokens for e in batch.examples if not e.module)
     assert 4 * dialogues <= text < 4 * dialogues + 64
 

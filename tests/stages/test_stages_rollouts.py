@@ -209,7 +209,21 @@ def test_dynamic_sampling_replaces_level_groups(caller: Trainee, words: Tokenize
     assert len(groups) == 2
     assert sampler.rounds <= 7
     assert row["groups_with_spread"] <= 0.5
-    assert [group.spread for group in groups] == sorted((group.spread for group in groups), reverse=True)
+
+
+def test_groups_that_fill_up_stand_where_they_were_drawn(caller: Trainee, words: Tokenizer) -> None:
+    """Behind all others they would make up the last updates of a rollout, which would then teach nothing."""
+    todo = tasks("hi", answer={"any": ["bc"]}) + tasks("go", answer={"any": ["zzz"]})
+    level_first = 0
+    for seed in range(8):
+        settings = config({"prompts": 2, "samples": 4, "temperature": 1.5, "leave_out": []}, seed=seed)
+        groups, _ = make_sampler(settings, todo, words, 256).sample(caller, extra_rounds=1)
+        again = make_sampler(settings, todo, words, 256)
+        drawn = [group for _ in range(2) for group in again._round(again.order.take_many(2), caller)[0]]
+        places = [next(k for k, one in enumerate(drawn) if one.answers == group.answers) for group in groups]
+        assert places == sorted(places)
+        level_first += [group.spread for group in groups] == [False, True]
+    assert level_first
 
 
 def test_steps_are_cut_by_ids(words: Tokenizer) -> None:
@@ -221,6 +235,21 @@ def test_steps_are_cut_by_ids(words: Tokenizer) -> None:
     assert of[0] == 0
     assert of[-1] == 2
     assert (np.diff(of) >= 0).all()
+
+
+@pytest.mark.parametrize(("variant", "scaled"), [("dr_grpo", False), ("dapo", True)])
+def test_steps_are_scaled_as_answers_are(
+    variant: str, scaled: bool, caller: Trainee, words: Tokenizer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A variant without a deviation has none for steps either. Of three steps the second has 1: the last is 1/3 low."""
+    (tmp_path / "scaled_steps.py").write_text("def good(task, steps):\n    return [float('b' in s) for s in steps]\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    settings = config({"prompts": 1}, process={"function": "scaled_steps:good"}, variant=variant)
+    source = Groups(make_sampler(settings, tasks("hi"), words, 256), settings, None, None)
+    (example,) = source.next(0, {"policy": caller}).examples
+    last = [segment.columns["step_advantage"][-1] for segment in example.segments[1:]]
+    deviation = np.std([0, 1, 0] * 2, ddof=1) + 1e-4
+    assert last == pytest.approx([-1 / 3 / (deviation if scaled else 1)] * 2, rel=1e-4)
 
 
 def test_process_rewards_through_the_source(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from test_train_gradient import CASES, module
 from fledge.model.config import DecoderConfig
 from fledge.model.decoder import Decoder
 from fledge.train.loop import Loop, LoopConfig
-from fledge.train.mesh import open_mesh
+from fledge.train.mesh import Mesh, open_mesh
 from fledge.train.optimizer import OptimizerConfig
 from fledge.train.trainee import Trainee
 
@@ -35,6 +36,26 @@ def main(out: Path, shape: str) -> None:
             grads = {n: p.grad.full_tensor() for n, p in decoder.named_parameters() if p.grad is not None}  # type: ignore[attr-defined]
             if mesh.first:
                 save_file({**grads, "loss": torch.tensor(row["loss"])}, out / f"{name}.safetensors")
+        for name in UNEVEN:
+            decoder = Decoder(config)
+            decoder.initialise(0)
+            row = uneven(name, Trainee(decoder, OptimizerConfig(lr=1.0), torch.float32, mesh), out, mesh)
+            if mesh.first:
+                (out / f"{name}.json").write_text(json.dumps(row))
+
+
+# cases of which the first and the last example are taken, so that the ranks have other things to log
+UNEVEN = ("online-dpo", "dpo-replay")
+
+
+def uneven(name: str, trainee: Trainee, out: Path, mesh: Mesh) -> dict[str, float]:
+    """What is logged of a global batch of two examples: a pair, and nothing or a dialogue."""
+    objective, make = CASES[name]
+    examples = [make(True)[0], make(True)[-1]]
+    loop = Loop(LoopConfig(), {"policy": trainee}, None, objective, 1, out, "", mesh)  # type: ignore[arg-type]
+    totals: dict[str, list[float]] = {}
+    loop.accumulate("policy", examples, objective.denominators(examples), totals)
+    return loop.reduce(totals)
 
 
 if __name__ == "__main__":

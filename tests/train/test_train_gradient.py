@@ -179,9 +179,3 @@ def test_weight_on_a_root_first_token_is_refused() -> None:
     bad = Segment(np.array([1, 2], np.int32), np.ones(2, np.float32))
     with pytest.raises(ValueError, match="nothing predicts it"):
         pack([Example((bad,))])
-
-
-def test_origin_of_a_packed_token() -> None:
-    batch = pack(documents(3))
-    start = int(batch.layout.start[2])
-    assert batch.origin_of(start + 1) == ("document 2", 1)

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
+from copy import deepcopy
 from pathlib import Path
 
 import pytest
 import torch
+from ranks import UNEVEN, uneven
 from safetensors.torch import load_file
 from test_train_gradient import CASES, assert_same, gradient, module
 
 from fledge.model.decoder import Decoder
+from fledge.train.mesh import Mesh
+from fledge.train.optimizer import OptimizerConfig
+from fledge.train.trainee import Trainee
 
 
 def torchrun(ranks: int, script: Path, *arguments: str) -> None:
@@ -29,4 +35,9 @@ def test_two_ranks_have_the_gradient_of_one(tiny_decoder: Decoder, tmp_path: Pat
         sharded = load_file(tmp_path / f"{name}.safetensors")
         assert float(sharded.pop("loss")) == pytest.approx(loss, rel=1e-5)
         assert_same(whole, sharded)
+    for name in UNEVEN:
+        trainee = Trainee(deepcopy(tiny_decoder), OptimizerConfig(lr=1.0))
+        assert json.loads((tmp_path / f"{name}.json").read_text()) == pytest.approx(
+            uneven(name, trainee, tmp_path, Mesh()), rel=1e-5
+        )
     assert torch.get_num_threads() == 1

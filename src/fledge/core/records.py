@@ -57,6 +57,14 @@ class ToolCall(Record):
         return given
 
 
+    @property
+    def text(self) -> str:
+        """As Qwen2.5's chat template writes it."""
+        # not a dictionary's JSON: the name stands there as it is, whatever characters it holds
+        arguments = json.dumps(self.arguments, ensure_ascii=False)
+        return f'<tool_call>\n{{"name": "{self.name}", "arguments": {arguments}}}\n</tool_call>'
+
+
 class Message(Record):
     """``tool_calls`` of an assistant's message stand behind its content, which may then be empty or null."""
 
@@ -78,6 +86,11 @@ class Message(Record):
             raise ValueError(f"tool_calls in a message of {self.role}: only the assistant calls tools")
         return self
 
+    @property
+    def text(self) -> str:
+        """The content and, behind it, the calls."""
+        return "\n".join([*([self.content] if self.content else []), *(call.text for call in self.tool_calls or ())])
+
     def plain(self) -> dict[str, str]:
         return {"role": self.role, "content": self.content}
 
@@ -98,11 +111,13 @@ class Conversation(Record):
 
 
 class Preference(Record):
-    """Two answers to one prompt, the first of them better."""
+    """Two answers to one prompt, the first of them better. ``tools``: as in a `Conversation`; an answer that calls one
+    holds the call as it is written."""
 
     prompt: tuple[Message, ...]
     chosen: str
     rejected: str
+    tools: tuple[dict[str, Any], ...] | None = None
     meta: dict[str, Any] = Field(default_factory=dict)
 
     @model_validator(mode="after")
@@ -115,6 +130,10 @@ class Preference(Record):
             raise ValueError("chosen and rejected are the same text: the pair teaches nothing")
         return self
 
+    @property
+    def asked(self) -> Conversation:
+        return Conversation(messages=self.prompt, tools=self.tools)
+
 
 class Ranking(Record):
     """Any number of answers to one prompt, best first. Where there are ``scores`` (falling), equal ones are ties."""
@@ -122,6 +141,7 @@ class Ranking(Record):
     prompt: tuple[Message, ...]
     answers: tuple[str, ...]
     scores: tuple[float, ...] | None = None
+    tools: tuple[dict[str, Any], ...] | None = None
     meta: dict[str, Any] = Field(default_factory=dict)
 
     @model_validator(mode="after")
@@ -142,6 +162,10 @@ class Ranking(Record):
             if self.scores[0] == self.scores[-1]:
                 raise ValueError("all answers have one score: the ranking teaches nothing")
         return self
+
+    @property
+    def asked(self) -> Conversation:
+        return Conversation(messages=self.prompt, tools=self.tools)
 
 
 class Task(Record):

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 from pydantic import ValidationError
 
 from fledge.core.errors import DataError
-from fledge.core.records import Conversation, Preference, Ranking, Record, Task
+from fledge.core.records import Conversation, Message, Preference, Ranking, Record, Task
 from fledge.core.transcripts import messages_of
 
 R = TypeVar("R", bound=Record)
@@ -47,10 +47,19 @@ def to_api(pair: Record) -> dict[str, Any]:
     if pair.prompt[-1].role != "user":
         raise DataError(f"the prompt ends with a turn of {pair.prompt[-1].role}: fine-tuning APIs want the user's")
     answers = {"preferred_output": pair.chosen, "non_preferred_output": pair.rejected}
+    tools = {} if pair.tools is None else {"tools": list(pair.tools)}
     return {
-        "input": {"messages": [message.plain() for message in pair.prompt]},
+        "input": {"messages": [_api_message(message) for message in pair.prompt], **tools},
         **{key: [{"role": "assistant", "content": text}] for key, text in answers.items()},
     }
+
+
+def _api_message(message: Message) -> dict[str, Any]:
+    calls = [
+        {"type": "function", "function": {"name": call.name, "arguments": json.dumps(call.arguments)}}
+        for call in message.tool_calls or ()
+    ]
+    return {**message.plain(), **({"tool_calls": calls} if calls else {})}
 
 
 def reason(error: Exception) -> str:
@@ -71,10 +80,10 @@ def _normalise(row: dict[str, Any], kind: type[Record]) -> dict[str, Any]:
     if kind is Ranking and "answers" not in row:
         return _ranking_of_two(row)
     if kind is Ranking:
-        _refuse_unknown(row, {"prompt", "answers", "scores", "system", "id", "meta"})
+        _refuse_unknown(row, {"prompt", "answers", "scores", "system", "tools", "id", "meta"})
         scores = {"scores": row["scores"]} if "scores" in row else {}
         prompt = [*_system(row), *_messages(row.get("prompt"))]
-        return {"prompt": prompt, "answers": row["answers"], **scores, "meta": _meta(row)}
+        return {"prompt": prompt, "answers": row["answers"], **scores, **_tools(row), "meta": _meta(row)}
     if kind is Task and "instruction_id_list" in row:
         return _instructions(row)
     if kind is Task and "verifier" not in row:
@@ -125,7 +134,7 @@ def _conversation(row: dict[str, Any]) -> dict[str, Any]:
     if {"chosen", "rejected"} <= row.keys() or "preferred_output" in row:
         pair = _preference(row)  # a pair of answers is read as the dialogue with the better one
         better = {"role": "assistant", "content": pair["chosen"]}
-        return {"messages": [*pair["prompt"], better], "meta": pair.get("meta", {})}
+        return {"messages": [*pair["prompt"], better], "meta": pair.get("meta", {}), **_tools(pair)}
     if "messages" in row:
         _refuse_unknown(row, {"messages", "tools", "parallel_tool_calls", "meta"})
         return {"messages": _messages(row["messages"]), "meta": _meta(row), **_tools(row)}
@@ -227,18 +236,17 @@ def _preference(row: dict[str, Any]) -> dict[str, Any]:
             f"'non_preferred_output'); found {sorted(row)}"
         )
     if "prompt" in row:
-        _refuse_unknown(row, {"prompt", "chosen", "rejected", "system", "id", "meta", *_OPENHERMES})
+        _refuse_unknown(row, {"prompt", "chosen", "rejected", "system", "tools", "id", "meta", *_OPENHERMES})
         about = _OPENHERMES - {"candidates_completions"}  # as long as the row itself
-        return {**_answers(row, _messages(row["prompt"])), "meta": _meta(row, about)}
+        return {**_answers(row, _messages(row["prompt"])), "meta": _meta(row, about), **_tools(row)}
     if "conversations" in row:
         _refuse_unknown(row, {"conversations", "system", "tools", "chosen", "rejected", "id", "meta"})
-        _refuse_tools(row)
-        return {**_answers(row, _messages(row["conversations"])), "meta": _meta(row)}
-    _refuse_unknown(row, {"chosen", "rejected", "system", "id", "meta"})
+        return {**_answers(row, _messages(row["conversations"])), "meta": _meta(row), **_tools(row)}
+    _refuse_unknown(row, {"chosen", "rejected", "system", "tools", "id", "meta"})
     sides = {side: messages_of(row[side]) if isinstance(row[side], str) else row[side] for side in _SIDES}
     if None in sides.values():
         raise DataError("without a 'prompt', 'chosen' and 'rejected' must be whole dialogues")
-    return {**_answers({**row, **sides}, []), "meta": _meta(row)}
+    return {**_answers({**row, **sides}, []), "meta": _meta(row), **_tools(row)}
 
 
 def _answers(row: dict[str, Any], prompt: list[dict[str, Any]]) -> dict[str, Any]:
@@ -268,16 +276,10 @@ def _system(row: dict[str, Any]) -> list[dict[str, Any]]:
     return [{"role": "system", "content": row["system"]}] if row.get("system") else []
 
 
-def _refuse_tools(row: dict[str, Any]) -> None:
-    """A pair's prompt is written without tools, so an answer that calls one would stand there unexplained."""
-    if row.get("tools") not in (None, "", "[]", [], {}):
-        raise DataError("'tools' are not supported; leave out such rows, or write the tools into the system message")
-
-
 def _ranking_of_two(row: dict[str, Any]) -> dict[str, Any]:
     """A pair in any of its shapes, with what `Preference` refuses."""
     pair = Preference.model_validate(_preference(row))
-    return {"prompt": pair.prompt, "answers": (pair.chosen, pair.rejected), "meta": pair.meta}
+    return {"prompt": pair.prompt, "answers": (pair.chosen, pair.rejected), "meta": pair.meta, "tools": pair.tools}
 
 
 def _api_preference(row: dict[str, Any]) -> dict[str, Any]:
@@ -290,7 +292,7 @@ def _api_preference(row: dict[str, Any]) -> dict[str, Any]:
     if not isinstance(source, dict) or "messages" not in source:
         raise DataError("'input' must be an object with 'messages'")
     _refuse_unknown(source, {"messages", "tools", "parallel_tool_calls"})
-    _refuse_tools(source)  # without tools, parallel_tool_calls says nothing, whatever it is
+    # whether several calls may be made at once is said by the answers; without tools it says nothing
     messages = source["messages"]
     if not isinstance(messages, list) or not messages or not isinstance(messages[-1], dict):
         raise DataError("'input' must hold a list of messages")
@@ -300,11 +302,12 @@ def _api_preference(row: dict[str, Any]) -> dict[str, Any]:
         output = row[key]
         if not isinstance(output, list) or len(output) != 1 or not isinstance(output[0], dict):
             raise DataError(f"'{key}' must be a list with exactly one message")
-        _refuse_unknown(output[0], {"role", "content"})
+        _refuse_unknown(output[0], {"role", "content", "tool_calls"})
     return {
         "prompt": _messages(messages),
         "chosen": _last_turn(row["preferred_output"]),
         "rejected": _last_turn(row["non_preferred_output"]),
+        **_tools(source),
     }
 
 
@@ -314,10 +317,11 @@ def _last_turn(value: Any) -> str:
     messages = _messages([value] if isinstance(value, dict) else value)
     if not messages or not isinstance(messages[-1], dict) or messages[-1].get("role") != "assistant":
         raise DataError("an answer must be a text, or messages that end with the assistant's")
-    content = messages[-1].get("content")
-    if not isinstance(content, str):
+    last = messages[-1]
+    if not isinstance(last.get("content"), str) and not last.get("tool_calls"):
         raise DataError("the assistant's message has no text content")
-    return content
+    # an answer's weight has no part in a pair
+    return Message.model_validate({key: last.get(key) for key in ("role", "content", "tool_calls")}).text
 
 
 def _refuse_unknown(row: dict[str, Any], known: set[str]) -> None:

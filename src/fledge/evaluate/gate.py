@@ -19,7 +19,7 @@ import difflib
 import json
 import sys
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -121,10 +121,20 @@ def compare(config: Config) -> dict[str, Any]:
             near = difflib.get_close_matches(name, groups, n=1, cutoff=0.5)
             hint = f"; did you mean {near[0]!r}?" if near else f"; there are: {', '.join(sorted(skills)) or 'none'}"
             raise DataError(f"must_keep: no items of {name!r} are in both {config.before} and {config.after}{hint}")
-    rest = sorted(skills - {name.partition("/")[0] for name in named}) if REST in config.must_keep else []
+    rest = _rest(pairs, named) if REST in config.must_keep else []
     rows = [row_of(name, groups[name], config.must_keep.get(name, config.must_keep.get(REST, 0.0)), config.bootstrap,
                    config.seed) for name in [*named, *rest]]  # fmt: skip
     return {"before": config.before.name, "after": config.after.name, "rows": rows, "unpaired": sum(alone)}
+
+
+def _rest(known: Iterable[tuple[str, str]], named: Sequence[str]) -> list[str]:
+    """Skills that are not named and, where one is named in some languages, that skill in the others."""
+    rest = []
+    for skill in sorted({skill for skill, _ in known} - set(named)):
+        every = [f"{skill}/{language}" for of, language in sorted(known) if of == skill]
+        others = [name for name in every if name not in named]
+        rest += [skill] if others == every else others
+    return rest
 
 
 def row_of(skill: str, pairs: Pairs, tolerance: float, resamples: int, seed: int) -> dict[str, Any]:

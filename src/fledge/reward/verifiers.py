@@ -23,7 +23,6 @@ import importlib
 import json
 import math
 import re
-import unicodedata
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -33,6 +32,7 @@ from fledge.core.errors import ConfigError, DataError
 from fledge.core.records import Task
 from fledge.reward import instructions, sandbox, symbols
 from fledge.reward.maths import check_answer, last_boxed, numbers, same_number
+from fledge.reward.texts import occurs, simplify, trim
 
 
 @dataclass(frozen=True)
@@ -173,35 +173,6 @@ def _users_own(task: Task, reply: str) -> Score:
 # ---- texts -----------------------------------------------------------------------------------------------------------
 
 
-def simplify(text: str, case: bool = False) -> str:
-    """NFKC, casefolded unless `case` matters, one space between words, straight apostrophes."""
-    text = unicodedata.normalize("NFKC", text).replace("\u2019", "'").replace("\u2018", "'")
-    return " ".join((text if case else text.casefold()).split())
-
-
-def _trim(text: str, case: bool = False) -> str:
-    """Simplified text without punctuation at its ends."""
-    text = simplify(text, case)
-    start, end = 0, len(text)
-    while start < end and (text[start].isspace() or unicodedata.category(text[start])[0] == "P"):
-        start += 1
-    while end > start and (text[end - 1].isspace() or unicodedata.category(text[end - 1])[0] == "P"):
-        end -= 1
-    return text[start:end]
-
-
-def occurs(needle: str, simplified: str) -> bool:
-    """Whether `needle` occurs in a simplified text; a pure-ASCII needle only as whole words ("art" not in "party")."""
-    needle = simplify(needle)
-    if not needle:
-        raise ValueError("an empty text to look for")
-    if not needle.isascii():
-        return needle in simplified
-    left = r"(?<![a-z0-9_])" if needle[0].isalnum() else ""
-    right = r"(?![a-z0-9_])" if needle[-1].isalnum() else ""
-    return re.search(left + re.escape(needle) + right, simplified) is not None
-
-
 def _texts(answer: dict[str, Any], key: str) -> list[str]:
     texts = answer.get(key, [])
     if not isinstance(texts, list | tuple) or not all(isinstance(text, str) for text in texts):
@@ -242,8 +213,8 @@ def _exact(answer: dict[str, Any], reply: str) -> Score:
     case = answer.get("case", False)
     if not isinstance(case, bool):
         raise ValueError("case must be true or false")
-    given = _trim(reply, case)
-    return Score(float(given != "" and given in {_trim(text, case) for text in texts}), f"expected {texts[0][:80]!r}")
+    given = trim(reply, case)
+    return Score(float(given != "" and given in {trim(text, case) for text in texts}), f"expected {texts[0][:80]!r}")
 
 
 @verifier("contains", optional=["all", "any", "none"])

@@ -118,7 +118,7 @@ def read_preferences(
 
     def use(place: str, record: Preference) -> Example | None:
         notes: Counter[str] = Counter()
-        prompt = encode_prompt(tokenizer, record.prompt, notes)
+        prompt = encode_prompt(tokenizer, record.asked, notes)
         chosen, rejected = (encode_reply(tokenizer, text) for text in (record.chosen, record.rejected))
         if len(prompt) + max(len(chosen), len(rejected)) > max_tokens:
             account.skip(place, "longer than the context")

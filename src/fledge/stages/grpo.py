@@ -86,7 +86,7 @@ class Config(OnlineConfig):
     )
     scale_rewards: bool | None = Field(default=None, description="divide by the group's deviation; default: as variant")
     clip_low: float | None = Field(default=None, gt=0, description="default: .2, and 3e-4 for gspo (SPEC J.6)")
-    clip_high: float | None = Field(default=None, description="default: clip_low; .28 for dapo, 4e-4 for gspo")
+    clip_high: float | None = Field(default=None, gt=0, description="default: clip_low; .28 for dapo, 4e-4 for gspo")
     beta: float = Field(default=0.0, ge=0, description="coefficient of the KL term towards the start")
     kl: KlEstimator | None = Field(default=None, description="default: k3 in the loss, k1 in the reward")
     kl_in: Literal["loss", "reward"] | None = Field(
@@ -114,6 +114,11 @@ class Config(OnlineConfig):
             raise ValueError(f"variant={self.variant} compares answers of a prompt: rollout.samples must be at least 2")
         if self.scale_rewards is not None and self.method.baseline != "group":
             raise ValueError(f"variant={self.variant} has no deviation of a group: leave scale_rewards out")
+        if self.overlong_buffer > self.rollout.max_new_tokens:
+            raise ValueError(
+                f"overlong_buffer={self.overlong_buffer} is more than rollout.max_new_tokens="
+                f"{self.rollout.max_new_tokens}, so that every answer would be punished; take a part of it"
+            )
         if self.process is not None and self.method.span != "token":
             raise ValueError(f"variant={self.variant} has one ratio an answer: process rewards need one a token")
         if self.place == "reward" and self.kl not in (None, "k1"):
@@ -193,7 +198,9 @@ class Grpo:
             loss = loss * truncated_weight(self._over_span(batch, old - engine), zero, self.cap)
         metrics = self._metrics(ratio.detach(), logp.detach() - old, old - engine, entropy.detach(), answers)
         if self.beta:
-            distance = kl(logp, batch.column("reference"), self.estimator)
+            # what is no answer has no reference: its distance would be e^-logp, of which a mask makes no 0
+            reference = torch.where(share > 0, batch.column("reference"), logp.detach())
+            distance = kl(logp, reference, self.estimator)
             loss = loss + self.beta * distance
             metrics["kl"] = ((distance.detach() * answers).sum(), float(answers.sum()))
         return Terms({"policy": (loss * share).sum()}, metrics)
@@ -246,7 +253,7 @@ class Groups(OnlineSource):
         micro, temperature = config.loop.micro_tokens, config.rollout.temperature
         steps, row = None, dict[str, float]()
         if self.process is not None:
-            groups, steps, row = self.process.score(groups)
+            groups, steps, row = self.process.score(groups, config.scaled)
         examples = [
             group.example(samples=float(len(group.answers)), sampled=float(sum(sum(a.own) for a in group.answers)))
             for group in groups
@@ -334,7 +341,9 @@ def prepare(config: Config, work: Work, mesh: Mesh) -> Training[Groups]:
     limit = config.max_tokens or decoder.config.max_position_embeddings
     tasks = usable_tasks(config, tokenizer, limit, work)
     replay = read_replay(config.replay, tokenizer, limit, config.on_error, config.seed + 1, work)
-    reference = load_decoder(config.model).to(mesh.device) if config.beta and config.lora is None else None
+    reference = None
+    if config.beta and config.lora is None:
+        reference = load_decoder(config.model).to(mesh.device, compute_dtype(config.dtype))
     objective: Objective = config.objective()
     if config.replay is not None:
         objective = WithReplay(objective, config.replay.coefficient)

@@ -187,7 +187,7 @@ def prepare(config: Config, work: Work, mesh: Mesh) -> Training[Contests]:
     if config.mode == "best_worst_dpo":
         held = config.reference
         reference = load_decoder(config.model) if held is None else load_reference(held, config.model, tokenizer)
-        reference = reference.to(mesh.device)
+        reference = reference.to(mesh.device, compute_dtype(config.dtype))
         objective = OnlineDpo(config, compare=config.rollout.temperature == 1.0)
     if config.replay is not None:
         objective = WithReplay(objective, config.replay.coefficient)

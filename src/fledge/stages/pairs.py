@@ -25,6 +25,7 @@ from fledge.core.row_shapes import to_record
 from fledge.generate.engine import Engine, Request
 from fledge.generate.loaded import load
 from fledge.generate.sampling import Sampling
+from fledge.model.adapters import is_adapter
 from fledge.tokenizer.chat import encode_prompt
 
 Prompt = tuple[Message, ...]
@@ -61,11 +62,12 @@ def run(config: Config, out: Path, redo: bool = False) -> None:
         if work.done:
             return
         bad: list[str] = []
+        more: Counter[str] = Counter()
         prompts = _prompts(config, bad)
         sides = {
             name: _sampled(config, path, prompts, work.folder / f"{name}.jsonl", number)
             if _is_model(path)
-            else _written(path, config.on_error, bad)
+            else _written(path, config.on_error, bad, more, name)
             for number, (name, path) in enumerate((("strong", config.strong), ("weak", config.weak)))
         }
         counts: Counter[str] = Counter()
@@ -73,11 +75,18 @@ def run(config: Config, out: Path, redo: bool = False) -> None:
         if not pairs:
             raise DataError(f"{config.strong} and {config.weak}: no pair in {len(prompts)} prompts: {dict(counts)}")
         write_jsonl(work.folder / "pairs.jsonl", pairs)
-        work.metrics |= {"prompts": len(prompts), "pairs": len(pairs), "left_out": dict(counts), "skipped": len(bad)}
+        bad = list(dict.fromkeys(bad))  # a file may be read for its prompts and for its answers
+        if bad:
+            rows = (message.partition(": ") for message in bad)
+            write_jsonl(work.folder / "skipped.jsonl", [{"place": place, "reason": why} for place, _, why in rows])
+        work.metrics |= {
+            "prompts": len(prompts), "pairs": len(pairs), "left_out": dict(counts), "skipped": len(bad),
+            "second_answers_unused": dict(more),
+        }  # fmt: skip
 
 
 def _is_model(path: Path) -> bool:
-    return (Path(path) / "config.json").is_file()
+    return (Path(path) / "config.json").is_file() or is_adapter(Path(path))
 
 
 def _prompt_files(config: Config) -> Sequence[Path]:
@@ -103,6 +112,9 @@ def _records(path: Path, on_error: OnError, bad: list[str]) -> Iterator[tuple[st
             kind = Task
         try:
             record = to_record(row, kind)
+            turns = record.prompt if isinstance(record, Preference) else record.messages
+            if getattr(record, "tools", None) or any(message.tool_calls for message in turns):
+                raise DataError("has tools, which the models here are not shown: leave such rows out")
         except DataError as error:
             if on_error == "fail":
                 raise DataError(f"{place}: {error}\n  (on_error=skip counts such rows and goes on)") from None
@@ -116,11 +128,12 @@ def _records(path: Path, on_error: OnError, bad: list[str]) -> Iterator[tuple[st
             yield place, messages[:-1] if answered else messages, messages[-1].content if answered else None
 
 
-def _written(path: Path, on_error: OnError, bad: list[str]) -> Answers:
-    """Answers of a file, by prompt; of several the first."""
+def _written(path: Path, on_error: OnError, bad: list[str], more: Counter[str], name: str) -> Answers:
+    """Answers of a file, by prompt; of several the first, the others counted in ``more``."""
     answers: dict[Prompt, tuple[str, str]] = {}
     for _, prompt, answer in _records(path, on_error, bad):
         if answer is not None:
+            more[name] += prompt in answers
             answers.setdefault(prompt, (answer, "stop"))
     if not answers:
         raise DataError(f"{path}: no conversation here ends with an assistant's turn, so there is no answer to take")

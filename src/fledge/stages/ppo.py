@@ -24,6 +24,7 @@ from fledge.core.machine import compute_dtype
 from fledge.corpus.writing.shards import TokenShards
 from fledge.model.decoder import Decoder
 from fledge.model.scalar import load_scalar
+from fledge.reward.mix import models_of
 from fledge.stages.dialogues import Replay, WithReplay, read_replay
 from fledge.stages.pretrain import BitsPerByte
 from fledge.stages.ptx import NAME, Ptx, PtxConfig
@@ -301,7 +302,7 @@ def run(config: Config, out: Path, redo: bool = False) -> None:
     shards |= {config.held_out} if config.held_out is not None else set()
     with training_work(
         "ppo", config, out, redo, model=config.model, tasks=config.tasks, reference=config.reference,
-        value=config.value.start, rewards=[part.model for part in config.rewards if part.model is not None] or None,
+        value=config.value.start, reward=models_of(config.rewards) or None,
         replay=config.replay.data if config.replay is not None else None, shards=sorted(shards) or None,
     ) as (work, mesh):  # fmt: skip
         if not work.done:
@@ -314,8 +315,9 @@ def prepare(config: Config, work: Work, mesh: Mesh) -> Training[Rollouts]:
     limit = config.max_tokens or decoder.config.max_position_embeddings
     tasks = usable_tasks(config, tokenizer, limit, work)
     replay = read_replay(config.replay, tokenizer, limit, config.on_error, config.seed + 1, work)
-    reference = load_reference(config.reference or config.model, config.model, tokenizer).to(mesh.device)
-    value = load_scalar(config.value.start or config.model, start="zero")
+    reference = load_reference(config.reference or config.model, config.model, tokenizer)
+    reference = reference.to(mesh.device, compute_dtype(config.dtype))
+    value = with_context(load_scalar(config.value.start or config.model, start="zero"), limit)
     require_same_ids(config.value.start or config.model, value, config.model, tokenizer, "value model")
     objective: Objective = Ppo(config.clip, config.value.clip, config.rollout.temperature)
     if config.replay is not None:

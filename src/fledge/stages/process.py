@@ -34,8 +34,12 @@ class Process:
         self.config, self.tokenizer = config, tokenizer
         self.function = Function(config.function, config.seconds)
 
-    def score(self, groups: Sequence[Rollout]) -> tuple[list[Rollout], list[list[Floats]], dict[str, float]]:
-        """-> the groups without the answers whose steps have no rewards, for each group the advantage of every token
+    def score(
+        self, groups: Sequence[Rollout], scaled: bool = True
+    ) -> tuple[list[Rollout], list[list[Floats]], dict[str, float]]:
+        """``scaled``: over the deviation of the group's steps.
+
+        -> the groups without the answers whose steps have no rewards, for each group the advantage of every token
         of every answer left, and how often that failed."""
         kept, tables, failed, every = [], [], 0, []
         for group in groups:
@@ -46,7 +50,7 @@ class Process:
             every += [reward for _, rewards in found for reward in rewards]
             answers, rewards = [group.answers[place] for place in places], [group.rewards[place] for place in places]
             kept.append(replace(group, answers=answers, rewards=rewards))
-            advantages = process_advantages([rewards for _, rewards in found])
+            advantages = process_advantages([rewards for _, rewards in found], scaled)
             tables.append(
                 [
                     (self.config.coefficient * steps[of]).astype(np.float32)

@@ -56,7 +56,7 @@ def read_rankings(
 
     def use(place: str, record: Ranking) -> Ranked | None:
         notes: Counter[str] = Counter()
-        prompt = encode_prompt(tokenizer, record.prompt, notes)
+        prompt = encode_prompt(tokenizer, record.asked, notes)
         worth = worths(record, columns.margin)
         answers = [encode_reply(tokenizer, text) for text in record.answers]
         fitting = [k for k, answer in enumerate(answers) if len(prompt) + len(answer) <= max_tokens]

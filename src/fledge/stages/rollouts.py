@@ -123,9 +123,10 @@ class Sampler:
             every, counts = every + groups, [*counts, row]
             if sum(group.spread for group in every) >= wanted:
                 break
-        chosen = [g for g in every if g.spread] + [g for g in every if not g.spread] if extra_rounds else every
-        row = {key: float(np.mean([row[key] for row in counts if key in row])) for key in counts[-1]}
-        return chosen[:wanted], row | (self.guard.look(row) if self.guard is not None else {})
+        # as they were drawn: else the last updates of a rollout would be left those that teach nothing
+        best = sorted(range(len(every)), key=lambda place: not every[place].spread)[:wanted]
+        row = _of_rounds(counts)
+        return [every[place] for place in sorted(best)], row | (self.guard.look(row) if self.guard is not None else {})
 
     def state(self) -> dict[str, Any]:
         guard = {"guard": self.guard.state()} if self.guard is not None else {}
@@ -196,6 +197,15 @@ def guard_of(config: OnlineConfig) -> Guard | None:
     return Guard(config.guard)
 
 
+def _of_rounds(rows: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """Means over the rounds that have a figure; failures are counted."""
+    names = dict.fromkeys(name for row in rows for name in row)
+    every = {name: [row[name] for row in rows if name in row] for name in names}
+    return {
+        name: math.fsum(values) / (1 if name.startswith("failed_") else len(values)) for name, values in every.items()
+    }
+
+
 def _statistics(groups: Sequence[Sequence[Answer]], rollouts: Sequence[Rollout]) -> dict[str, float]:
     """Shares of all answers sampled, or of all groups; ``reward`` and its deviation are of the answers kept."""
     answers = [answer for group in groups for answer in group]
@@ -229,7 +239,9 @@ class OnlineSource(ABC):
             made = self.batches(groups, models)
             self.buffer = [GlobalBatch(batch.examples, row | batch.metrics) for batch in made]
         batch = self.buffer.pop(0)
-        return GlobalBatch([*batch.examples, *(self.replay.next() if self.replay is not None else [])], batch.metrics)
+        # none is drawn for a policy that waits (PPO's first steps): it would not be trained on
+        replayed = self.replay.next() if self.replay is not None and models["policy"].trains(step) else []
+        return GlobalBatch([*batch.examples, *replayed], batch.metrics)
 
     def state(self) -> dict[str, Any]:
         held = {id(example): example for batch in self.buffer for example in batch.examples}

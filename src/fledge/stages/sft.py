@@ -77,7 +77,8 @@ class Config(TrainingConfig):
         ),
         "ct-llm": Preset(
             {"optimizer": {"lr": 2e-5, **_DECAY}, "epochs": 3.0, "batch_size": 128, "max_tokens": 2048},
-            "CT-LLM, 2404.04167: peak rate, length, batch, decay and clip; its epochs are not published: 3",
+            "CT-LLM, 2404.04167: peak rate, length, batch, decay and clip, as they are quoted (not checked against its "
+            "text); its epochs are not published: 3",
         ),
     }  # fmt: skip
 

@@ -109,7 +109,8 @@ def encode_prompt(tokenizer: Tokenizer, messages: Messages, notes: Counter[str] 
     if parsed[-1].role == "assistant":
         raise DataError("the last message is the assistant's own: a prompt must end with one that it answers")
     builder = _Builder(tokenizer, "response")
-    for turn in builder.turns(parsed, tokenizer.default_system):
+    tools = messages.tools if isinstance(messages, Conversation) else None
+    for turn in builder.turns(parsed, tokenizer.default_system, tools or ()):
         builder.add(turn)
     if notes is not None:
         notes.update(+builder.notes)

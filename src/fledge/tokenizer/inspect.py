@@ -159,7 +159,7 @@ def conversation_item(tokenizer: Tokenizer, row: Conversation, mask: Mask, max_t
 
 def preference_item(tokenizer: Tokenizer, row: Preference, max_tokens: int | None) -> Item:
     notes: Counter[str] = Counter()
-    prompt = encode_prompt(tokenizer, row.prompt, notes)
+    prompt = encode_prompt(tokenizer, row.asked, notes)
     replies = [encode_reply(tokenizer, row.chosen), encode_reply(tokenizer, row.rejected)]
     too_long = max_tokens is not None and len(prompt) + max(map(len, replies)) > max_tokens
     parts = [Part("prompt", prompt, [0.0] * len(prompt))]

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from fledge.core.records import Message, Role, ToolCall
+from fledge.core.records import Message, Role
 
 _BEFORE = (
     "# Tools\n\nYou may call one or more functions to assist with the user query.\n\n"
@@ -66,17 +66,11 @@ def turns_with_tools(
                 turn = last
             result.append(Turn(Message(role="user", content=content, weight=turn.message.weight), turn.index, "tool"))
         elif message.tool_calls:
-            parts = [message.content] * bool(message.content) + [_call(call) for call in message.tool_calls]
-            plain = message.model_copy(update={"content": "\n".join(parts), "tool_calls": None})
+            plain = message.model_copy(update={"content": message.text, "tool_calls": None})
             result.append(Turn(plain, turn.index, turn.role))
         else:
             result.append(turn)
     return result
-
-
-def _call(call: ToolCall) -> str:
-    # not a dictionary's JSON: the name stands there as it is, whatever characters it holds
-    return f'<tool_call>\n{{"name": "{call.name}", "arguments": {_json(call.arguments)}}}\n</tool_call>'
 
 
 def _json(value: Any) -> str:

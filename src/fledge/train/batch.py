@@ -89,7 +89,6 @@ class PackedBatch:
     last: Tensor  # (S,) index of every segment's last token
     columns: Mapping[str, Tensor]  # each (M,)
     values: Mapping[str, Tensor]  # each (S,)
-    origins: tuple[tuple[str, int], ...]  # (S,)
     identity: Tensor  # (N',) int64: number of the example and offset in it, spread over all bits; who a token is
 
     def value(self, name: str) -> Tensor:
@@ -106,12 +105,6 @@ class PackedBatch:
         """(M,) -> (S,): the only way in which values per segment are made."""
         out = torch.zeros(self.layout.segments, dtype=per_token.dtype, device=per_token.device)
         return out.index_add(0, self.segment, per_token)
-
-    def origin_of(self, token: int) -> tuple[str, int]:
-        """Document and offset in it of token ``token`` of the packed row."""
-        segment = int(self.layout.segment_of[token])
-        document, offset = self.origins[segment]
-        return document, offset + token - int(self.layout.start[segment])
 
 
 def pack(examples: Sequence[Example], device: torch.device | str = "cpu") -> PackedBatch:
@@ -152,7 +145,6 @@ def pack(examples: Sequence[Example], device: torch.device | str = "cpu") -> Pac
         last=move(layout.start + layout.length - 1),
         columns={name: column(name) for name in token_names},
         values={n: move(np.array([s.values.get(n, 0.0) for s in segments], np.float32)) for n in value_names},
-        origins=tuple(s.origin for s in segments),
         identity=move(_identities(examples, len(tokens))),
     )
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -70,6 +70,21 @@ def sum_over_ranks(values: Sequence[float], mesh: Mesh) -> list[float]:
         total = total.to(mesh.device)
     dist.all_reduce(total)
     return [float(x) for x in total]
+
+
+def names_over_ranks(names: Iterable[str], mesh: Mesh) -> list[str]:
+    """What any rank names, sorted: ranks whose shares differ have other things to sum."""
+    if not mesh.sharded:
+        return sorted(names)
+    text = torch.tensor(list("\n".join(sorted(names)).encode()), dtype=torch.uint8, device=mesh.device)
+    size = torch.tensor(len(text), device=mesh.device)
+    dist.all_reduce(size, dist.ReduceOp.MAX)
+    padded = torch.zeros(int(size), dtype=torch.uint8, device=mesh.device)  # no name has a byte of 0
+    padded[: len(text)] = text
+    every = [torch.empty_like(padded) for _ in range(mesh.world)]
+    dist.all_gather(every, padded)
+    lines = [bytes(one.tolist()).rstrip(b"\0").decode().split("\n") for one in every]
+    return sorted({name for one in lines for name in one if name})
 
 
 def barrier(mesh: Mesh) -> None:
