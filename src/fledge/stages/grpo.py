@@ -231,7 +231,9 @@ class Groups(OnlineSource):
     def __init__(self, sampler: Sampler, config: Config, reference: Decoder | None, replay: Replay | None) -> None:
         super().__init__(sampler, replay, config.dynamic_sampling)
         self.config, self.reference = config, reference
-        self.process = Process(config.process, sampler.tokenizer) if config.process is not None else None
+        self.process: Process | None = None
+        if config.process is not None:
+            self.process = Process(config.process, sampler.tokenizer, sampler.mesh)
         self.past = RunningMean()  # of all rewards so far, the KL term in it where it has one
 
     def state(self) -> dict[str, Any]:
@@ -332,23 +334,25 @@ def prepare(config: Config, work: Work, mesh: Mesh) -> Training[Groups]:
     """The model and the tasks; what was left out of them is recorded in ``work``."""
     decoder, tokenizer = load_start(config.model)
     limit = config.max_tokens or decoder.config.max_position_embeddings
-    tasks = usable_tasks(config, tokenizer, limit, work)
+    tasks = usable_tasks(config, tokenizer, limit, work, mesh)
     replay = read_replay(config.replay, tokenizer, limit, config.on_error, config.seed + 1, work)
     reference = load_decoder(config.model).to(mesh.device) if config.beta and config.lora is None else None
     objective: Objective = config.objective()
     if config.replay is not None:
         objective = WithReplay(objective, config.replay.coefficient)
-    source = Groups(make_sampler(config, tasks, tokenizer, limit), config, reference, replay)
+    source = Groups(make_sampler(config, tasks, tokenizer, limit, mesh), config, reference, replay)
     return Training(with_context(decoder, limit), tokenizer, source, objective, config.steps)
 
 
-def make_sampler(config: Config, tasks: Sequence[Task], tokenizer: Tokenizer, limit: int) -> Sampler:
+def make_sampler(
+    config: Config, tasks: Sequence[Task], tokenizer: Tokenizer, limit: int, mesh: Mesh | None = None
+) -> Sampler:
     """With DAPO's punishment of answers that come near their limit, where it is asked for."""
 
     def adjust(answer: Answer, reward: float) -> float:
         return reward + overlong_penalty(sum(answer.own), config.rollout.max_new_tokens, config.overlong_buffer)
 
-    return Sampler(tasks, config, tokenizer, limit, adjust if config.overlong_buffer else None)
+    return Sampler(tasks, config, tokenizer, limit, adjust if config.overlong_buffer else None, mesh)
 
 
 def estimate(config: Config, bench: Bench) -> dict[str, Any]:

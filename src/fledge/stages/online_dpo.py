@@ -180,7 +180,7 @@ def prepare(config: Config, work: Work, mesh: Mesh) -> Training[Contests]:
     """The model, the reference and the tasks; what was left out of them is recorded in ``work``."""
     decoder, tokenizer = load_start(config.model)
     limit = config.max_tokens or decoder.config.max_position_embeddings
-    tasks = usable_tasks(config, tokenizer, limit, work)
+    tasks = usable_tasks(config, tokenizer, limit, work, mesh)
     replay = read_replay(config.replay, tokenizer, limit, config.on_error, config.seed + 1, work)
     reference: Decoder | None = None
     objective: Objective = BestOnly()
@@ -195,7 +195,7 @@ def prepare(config: Config, work: Work, mesh: Mesh) -> Training[Contests]:
     def adjust(answer: Answer, reward: float) -> float:
         return reward - config.missing_end_penalty * (answer.reason == "length")
 
-    sampler = Sampler(tasks, config, tokenizer, limit, adjust)
+    sampler = Sampler(tasks, config, tokenizer, limit, adjust, mesh)
     source = Contests(sampler, config, reference, replay)
     return Training(with_context(decoder, limit), tokenizer, source, objective, config.steps)
 

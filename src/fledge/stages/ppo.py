@@ -312,7 +312,7 @@ def prepare(config: Config, work: Work, mesh: Mesh) -> Training[Rollouts]:
     """The models and the tasks; what was left out of them is recorded in ``work``."""
     decoder, tokenizer = load_start(config.model)
     limit = config.max_tokens or decoder.config.max_position_embeddings
-    tasks = usable_tasks(config, tokenizer, limit, work)
+    tasks = usable_tasks(config, tokenizer, limit, work, mesh)
     replay = read_replay(config.replay, tokenizer, limit, config.on_error, config.seed + 1, work)
     reference = load_reference(config.reference or config.model, config.model, tokenizer).to(mesh.device)
     value = load_scalar(config.value.start or config.model, start="zero")
@@ -324,7 +324,7 @@ def prepare(config: Config, work: Work, mesh: Mesh) -> Training[Rollouts]:
     if config.ptx is not None:
         objective = WithReplay(objective, config.ptx.coefficient, NAME)
         ptx = Ptx(config.ptx, config.model, decoder, config.seed + 2)
-    sampler = Sampler(tasks, config, tokenizer, limit, lambda answer, reward: penalised(config, answer, reward))
+    sampler = Sampler(tasks, config, tokenizer, limit, lambda answer, reward: penalised(config, answer, reward), mesh)
     beside = {"value": Beside(value, config.value.optimizer)}
     return Training(
         with_context(decoder, limit), tokenizer, Rollouts(sampler, config, reference, replay, ptx), objective,

@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
+import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from fledge.core.errors import FledgeError
 from fledge.core.machine import ranks
+
+T = TypeVar("T")
+
+# How long ranks wait for each other: as long as the first may sample and score a rollout (`from_first`). A rank that
+# ended is noticed at once by torchrun, which ends the others.
+PATIENCE = timedelta(days=1)
 
 
 @dataclass(frozen=True)
@@ -39,7 +49,7 @@ def open_mesh(device: str = "cpu") -> Iterator[Mesh]:
     if device == "cuda":
         device = f"cuda:{os.environ.get('LOCAL_RANK', '0')}"
         torch.cuda.set_device(device)
-    dist.init_process_group("nccl" if device.startswith("cuda") else "gloo")
+    dist.init_process_group("nccl" if device.startswith("cuda") else "gloo", timeout=PATIENCE)
     try:
         yield Mesh(dist.get_rank(), world, device)
     finally:
@@ -75,6 +85,49 @@ def sum_over_ranks(values: Sequence[float], mesh: Mesh) -> list[float]:
 def barrier(mesh: Mesh) -> None:
     if mesh.sharded:
         dist.barrier()
+
+
+def from_first(make: Callable[[], T], mesh: Mesh, write: Callable[[T], Any], read: Callable[[Any], T]) -> T:
+    """What ``make`` gives on the first rank, on every rank (a collective call; with one rank ``make()`` alone).
+
+    For what two processes may answer differently: a clock, a user's function, a model elsewhere. ``write`` makes JSON
+    of it, of which ``read`` makes the same again. What ``make`` raises on the first rank is raised there, and on the
+    others as a FledgeError of the same message, so that all stop.
+    """
+    if not mesh.sharded:
+        return make()
+    if not mesh.first:
+        message = json.loads(_from_first("", mesh))
+        if "error" in message:
+            raise FledgeError(message["error"])
+        return read(message["value"])
+    try:
+        made = make()
+        line = json.dumps({"value": write(made)})
+    except Exception as problem:
+        kind = "" if isinstance(problem, FledgeError) else f"{type(problem).__name__}: "
+        _from_first(json.dumps({"error": f"{kind}{problem}"}), mesh)
+        raise
+    _from_first(line, mesh)
+    return made
+
+
+def only_first(make: Callable[[], T], mesh: Mesh) -> T | None:
+    """What ``make`` gives on the first rank, and None on the others (a collective call; errors as in `from_first`)."""
+    made: list[T] = []
+    from_first(lambda: made.append(make()), mesh, lambda _: None, lambda _: None)
+    return made[0] if made else None
+
+
+def _from_first(line: str, mesh: Mesh) -> str:
+    """The first rank's line, on all. Bytes, not objects: nobody reads a pickle."""
+    device = mesh.device if mesh.device.startswith("cuda") else "cpu"
+    own = torch.frombuffer(bytearray(line.encode()), dtype=torch.uint8) if line else torch.empty(0, dtype=torch.uint8)
+    size = torch.tensor([len(own)], device=device)
+    dist.broadcast(size, 0)
+    sent = own.to(device) if mesh.first else torch.empty(int(size), dtype=torch.uint8, device=device)
+    dist.broadcast(sent, 0)
+    return sent.cpu().numpy().tobytes().decode()
 
 
 def local(tensor: Tensor) -> Tensor:
