@@ -41,6 +41,7 @@ from fledge.stages.training import Training, load_start, train, training_work, w
 from fledge.tokenizer.tokenizer import Tokenizer
 from fledge.train.advantages import RunningMean, group_advantages, kl_shaped, leave_one_out, overlong_penalty
 from fledge.train.batch import Example, PackedBatch, Segment
+from fledge.train.estimate import model_shape, reference_memory
 from fledge.train.loop import GlobalBatch
 from fledge.train.losses import KlEstimator, clipped_ratio, kl, truncated_weight
 from fledge.train.mesh import Mesh
@@ -356,4 +357,9 @@ def make_sampler(
 
 
 def estimate(config: Config, bench: Bench) -> dict[str, Any]:
-    return online_estimate(config, bench, config.updates)
+    """A forward pass before, where there are several updates, and one of the reference, where there is a KL."""
+    facts = online_estimate(config, bench, config.updates, 1 + ((config.updates > 1) + (config.beta > 0)) / 3)
+    if not config.beta or config.lora is not None:
+        return facts
+    beside = reference_memory(model_shape(bench, config.model), config.dtype)
+    return {**facts, "memory_bytes": facts["memory_bytes"] + beside}

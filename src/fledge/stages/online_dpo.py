@@ -37,6 +37,7 @@ from fledge.stages.rollouts import (
 )
 from fledge.stages.training import Training, load_start, train, training_work, with_context
 from fledge.train.batch import Example, PackedBatch, empty_example
+from fledge.train.estimate import model_shape, reference_memory
 from fledge.train.loop import GlobalBatch
 from fledge.train.mesh import Mesh
 from fledge.train.objective import Likelihood, Objective, Outputs, Terms
@@ -201,4 +202,10 @@ def prepare(config: Config, work: Work, mesh: Mesh) -> Training[Contests]:
 
 
 def estimate(config: Config, bench: Bench) -> dict[str, Any]:
-    return online_estimate(config, bench)
+    """Every answer is sampled; the best and the worst are trained on, and read by the reference before, or the best
+    alone is trained on."""
+    if config.mode == "rs_sft":
+        return online_estimate(config, bench, passes=1 / config.rollout.samples)
+    facts = online_estimate(config, bench, passes=2 / config.rollout.samples * 4 / 3)
+    beside = reference_memory(model_shape(bench, config.model), config.dtype)
+    return {**facts, "memory_bytes": facts["memory_bytes"] + beside}

@@ -33,7 +33,7 @@ from fledge.stages.training import Beside, Training, load_start, train, training
 from fledge.stages.turns import Answer, Rollout
 from fledge.train.advantages import Floats, RunningMean, adapted_kl, gae, kl_shaped, whiten
 from fledge.train.batch import Example, PackedBatch, Segment
-from fledge.train.estimate import model_shape, training_memory
+from fledge.train.estimate import model_shape, reference_memory, training_memory
 from fledge.train.loop import GlobalBatch
 from fledge.train.losses import clipped_ratio, clipped_value, kl
 from fledge.train.mesh import Mesh
@@ -349,7 +349,5 @@ def estimate(config: Config, bench: Bench) -> dict[str, Any]:
     text = config.ptx.ratio if config.ptx is not None else 0.0
     facts = online_estimate(config, bench, config.updates, config.epochs * (2 + text) + 1)
     shape = model_shape(bench, config.model)
-    beside = (
-        training_memory(shape, 0, 0, config.compute.dtype) + shape.parameters * compute_dtype(config.dtype).itemsize
-    )
+    beside = training_memory(shape, 0, 0, config.dtype) + reference_memory(shape, config.dtype)
     return {**facts, "steps": config.steps, "memory_bytes": facts["memory_bytes"] + beside}
