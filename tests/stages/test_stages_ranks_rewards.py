@@ -33,7 +33,7 @@ def on_two_ranks(jobs: Jobs, folder: Path) -> dict[str, list[dict[str, Any]]]:
     assert done.returncode == 0, done.stderr[-3000:]
     return {
         name: [json.loads((folder / f"{name}-{rank}.json").read_text(encoding="utf-8")) for rank in (0, 1)]
-        for name in jobs
+        for name in [*jobs, "tool"]
     }
 
 
@@ -59,7 +59,7 @@ def require_those_of_one(small: Small, jobs: Jobs, told: dict[str, list[dict[str
 
 
 def test_the_first_rank_scores_for_both(small: Small, tmp_path: Path) -> None:
-    """Rewards, failures among them, and rewards of steps; a failure that stops the run stops both ranks."""
+    """Rewards, failures among them, rewards of steps, what a tool says; a failure that stops the run stops both."""
     values = small.config(
         "grpo", rewards=DRAWN, process={"function": "ranks_functions:steps"}, rollout=ROLLOUT, steps=4,
         optimizer=OPTIMIZER,
@@ -75,6 +75,9 @@ def test_the_first_rank_scores_for_both(small: Small, tmp_path: Path) -> None:
         one, other = told[name]
         assert message in one["error"]
         assert one == other
+    one, other = told["tool"]
+    assert one == other
+    assert one["row"]["tool_calls"] > 0
     require_those_of_one(small, {"drawn": jobs["drawn"]}, told, tmp_path)
 
 

@@ -21,7 +21,7 @@ T = TypeVar("T")
 
 # How long ranks wait for each other: as long as the first may sample and score a rollout (`from_first`). A rank that
 # ended is noticed at once by torchrun, which ends the others.
-PATIENCE = timedelta(days=1)
+PATIENCE = timedelta(hours=6)
 
 
 @dataclass(frozen=True)
