@@ -75,11 +75,23 @@ def shard(module: nn.Module, mesh: Mesh, dtype: torch.dtype) -> nn.Module:
 def sum_over_ranks(values: Sequence[float], mesh: Mesh) -> list[float]:
     if not mesh.sharded:
         return list(values)
-    total = torch.tensor(list(values), dtype=torch.float64)
-    if mesh.device.startswith("cuda"):
-        total = total.to(mesh.device)
+    total = torch.tensor(list(values), dtype=torch.float64, device=_wire(mesh))
     dist.all_reduce(total)
     return [float(x) for x in total]
+
+
+def names_of_ranks(names: Sequence[str], mesh: Mesh) -> list[str]:
+    """Sorted, those that any rank has (a collective call; names without line breaks)."""
+    if not mesh.sharded:
+        return sorted(names)
+    own = torch.tensor(list("\n".join(names).encode()), dtype=torch.uint8, device=_wire(mesh))
+    sizes = [torch.zeros(1, dtype=torch.int64, device=own.device) for _ in range(mesh.world)]
+    dist.all_gather(sizes, torch.tensor([len(own)], device=own.device))
+    room = max(int(size) for size in sizes)
+    texts = [torch.empty(room, dtype=torch.uint8, device=own.device) for _ in range(mesh.world)]
+    dist.all_gather(texts, torch.nn.functional.pad(own, (0, room - len(own))))
+    told = [bytes(text[: int(size)].tolist()).decode() for text, size in zip(texts, sizes, strict=True)]
+    return sorted({name for line in told for name in line.split("\n") if name})
 
 
 def barrier(mesh: Mesh) -> None:
@@ -121,13 +133,18 @@ def only_first(make: Callable[[], T], mesh: Mesh) -> T | None:
 
 def _from_first(line: str, mesh: Mesh) -> str:
     """The first rank's line, on all. Bytes, not objects: nobody reads a pickle."""
-    device = mesh.device if mesh.device.startswith("cuda") else "cpu"
+    device = _wire(mesh)
     own = torch.frombuffer(bytearray(line.encode()), dtype=torch.uint8) if line else torch.empty(0, dtype=torch.uint8)
     size = torch.tensor([len(own)], device=device)
     dist.broadcast(size, 0)
     sent = own.to(device) if mesh.first else torch.empty(int(size), dtype=torch.uint8, device=device)
     dist.broadcast(sent, 0)
     return sent.cpu().numpy().tobytes().decode()
+
+
+def _wire(mesh: Mesh) -> str:
+    """Where what travels between ranks must lie."""
+    return mesh.device if mesh.device.startswith("cuda") else "cpu"
 
 
 def local(tensor: Tensor) -> Tensor:
