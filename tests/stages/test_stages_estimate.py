@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 from stages_small import Small
@@ -14,7 +15,7 @@ from fledge.core.bench import Bench
 from fledge.core.config import build
 from fledge.model.hf import load_config
 from fledge.model.tiles import Tiles
-from fledge.stages import dpo, grpo, ppo, pretrain, sft
+from fledge.stages import dpo, grpo, online_dpo, ppo, pretrain, sft
 
 QUICK = Bench(measure=False)
 
@@ -89,3 +90,30 @@ def test_long_runs_are_measured_as_they_will_be_compiled(small: Small) -> None:
         sft.estimate(build(sft.Config, small.config("sft", compile=choice)), bench)
         assert [key.split()[-1] for key in bench._known if key.startswith("train")] == [str(choice == "on")]
         assert not Tiles.on  # a forecast leaves the process as it was
+
+
+def test_online_dpo_samples_all_and_trains_on_two(small: Small) -> None:
+    """6 steps of 12 answers. The pair is read by the reference before; merging keeps tau, carry and a start."""
+
+    def made(**changes: Any) -> dict[str, Any]:
+        values = small.config("online-dpo", replay=None, **{"optimizer": {"lr": 1e-3}, **changes})
+        return online_dpo.estimate(build(online_dpo.Config, values), QUICK)
+
+    plain, best = made(), made(mode="rs_sft")
+    assert plain["tokens"] == pytest.approx(6 * 12 * 12 * 2 / 3 * 4 / 3)
+    assert best["tokens"] == pytest.approx(6 * 12 * 12 / 3)
+    weights = plain["parameters"]
+    assert plain["memory_bytes"] - best["memory_bytes"] == 4 * weights  # the reference
+    for changes, each in (({}, 12), ({"store": "bfloat16"}, 10), ({"carry": False}, 8)):
+        merged = made(optimizer={"lr": 1e-3, "merging": small.merging(**changes)})
+        assert merged["memory_bytes"] - plain["memory_bytes"] == each * weights
+
+
+def test_rollouts_are_also_read_before(small: Small) -> None:
+    plain, both = (
+        grpo.estimate(build(grpo.Config, small.config("grpo", replay=None, updates=2, beta=beta)), QUICK)
+        for beta in (0.0, 0.1)
+    )
+    assert plain["tokens"] == pytest.approx(4 * 12 * 12 * 4 / 3)  # 8 steps are 4 rollouts of 12 answers
+    assert both["tokens"] == pytest.approx(4 * 12 * 12 * 5 / 3)
+    assert both["memory_bytes"] - plain["memory_bytes"] == 4 * plain["parameters"]

@@ -18,6 +18,8 @@ from fledge.core.native import small_products
 from fledge.model.compiled import compiled
 
 STAGES = ("pretrain", "sft", "reward", "dpo", "online-dpo", "ppo", "grpo")
+IN_A_ROLLOUT = {"updates": 4, "beta": 0.05}  # a snapshot every 2 steps: in the middle of each
+VARIANTS = ("rloo", "gspo")
 
 
 def weights(out: Path) -> str:
@@ -47,10 +49,10 @@ def kill_after(small: Small, stage: str, out: Path, step: int, **options: object
     assert not out.exists()
 
 
-def kill_in_snapshot(small: Small, stage: str, out: Path) -> None:
+def kill_in_snapshot(small: Small, stage: str, out: Path, **options: object) -> None:
     """Kill -9 at the moment in which a new snapshot's folder appears, before the pointer names it."""
     before = newest_snapshot(out)
-    process = small.start(stage, out)
+    process = small.start(stage, out, **options)
     while newest_snapshot(out) == before and process.poll() is None:
         pass
     process.send_signal(signal.SIGKILL)
@@ -97,7 +99,7 @@ def test_a_kill_of_compiled_training(stage: str, small: Small, tmp_path: Path) -
 @pytest.mark.parametrize("variant", ["reinforce", "rloo", "gspo"])
 def test_a_kill_in_the_middle_of_a_rollout(variant: str, small: Small, tmp_path: Path) -> None:
     """Answers that wait for their update, the running mean, the reference's part in rewards: all are state."""
-    options = {"variant": variant, "updates": 4, "beta": 0.05}  # a snapshot every 2 steps: in the middle of each
+    options = {"variant": variant, **IN_A_ROLLOUT}
     finish(small, "grpo", tmp_path / "quiet", **options)
     kill_after(small, "grpo", tmp_path / "killed", 3, **options)
     finish(small, "grpo", tmp_path / "killed", **options)
@@ -105,16 +107,21 @@ def test_a_kill_in_the_middle_of_a_rollout(variant: str, small: Small, tmp_path:
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("stage", STAGES)
-def test_three_kills_and_one_in_a_snapshot(stage: str, small: Small, tmp_path: Path) -> None:
-    finish(small, stage, tmp_path / "quiet")
+@pytest.mark.parametrize("what", [*STAGES, *VARIANTS, "merging"])
+def test_three_kills_and_one_in_a_snapshot(what: str, small: Small, tmp_path: Path) -> None:
+    stage, options = what, dict[str, object]()
+    if what in VARIANTS:
+        stage, options = "grpo", {"variant": what, **IN_A_ROLLOUT}
+    elif what == "merging":  # a snapshot every 2 steps and a merge every 3: the start of a merge is state, too
+        stage, options = "online-dpo", {"optimizer": {"lr": 1e-3, "merging": small.merging(every=3)}}
+    finish(small, stage, tmp_path / "quiet", **options)
     manifest = json.loads((tmp_path / "quiet" / "manifest.json").read_text(encoding="utf-8"))
     total = int(manifest["metrics"]["steps"])
     out = tmp_path / "killed"
-    kill_in_snapshot(small, stage, out)
-    for step in sorted(random.Random(stage).sample(range(1, total - 1), 3)):
-        kill_after(small, stage, out, step)
-    finish(small, stage, out)
+    kill_in_snapshot(small, stage, out, **options)
+    for step in sorted(random.Random(what).sample(range(1, total - 1), 3)):
+        kill_after(small, stage, out, step, **options)
+    finish(small, stage, out, **options)
     assert weights(out) == weights(tmp_path / "quiet")
 
 

@@ -8,75 +8,28 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
+from rollouts_caller import AGAIN, OPEN, PLAIN, config, make_caller, make_words, messages, tasks
 
-from fledge.core.config import build
-from fledge.core.records import Message, Task
-from fledge.model.config import DecoderConfig
+from fledge.core.records import Task
 from fledge.model.decoder import Decoder
-from fledge.stages.grpo import Config, Groups, make_sampler
+from fledge.stages.grpo import Groups, make_sampler
 from fledge.stages.process import steps_of
 from fledge.stages.rollouts import Rollout, Sampler, freeze
 from fledge.stages.turns import Answer
-from fledge.tokenizer import bpe
 from fledge.tokenizer.chat import encode_chat
 from fledge.tokenizer.tokenizer import Tokenizer
-from fledge.train.batch import pack, single
-from fledge.train.objective import Likelihood
-from fledge.train.optimizer import OptimizerConfig
 from fledge.train.scoring import token_values
 from fledge.train.trainee import Trainee
-
-CALL = "<tool_call>{}</tool_call>"
-OPEN = [("user", "2+3?"), ("assistant", CALL.format("2+3")), ("tool", "5"), ("assistant", "it is 5")]
-AGAIN = [("user", "go"), *[("assistant", CALL.format("1+1")), ("tool", "2")] * 3, ("assistant", "at last")]
-PLAIN = [("user", "hi"), ("assistant", "a\nbc\nd")]
-
-
-def messages(turns: list[tuple[str, str]]) -> list[Message]:
-    return [Message.model_validate({"role": role, "content": content}) for role, content in turns]
 
 
 @pytest.fixture(scope="module")
 def words() -> Tokenizer:
-    return bpe.train([CALL, "2+3? it is 5 go at last hi error", "user assistant tool"] * 20, vocab_size=300, pad_to=4)
+    return make_words()
 
 
 @pytest.fixture(scope="module")
 def caller(words: Tokenizer) -> Trainee:
-    """A small model that has learned three dialogues by heart: it calls the tool once, again and again, or never."""
-    torch.set_num_threads(1)
-    config = DecoderConfig(
-        vocab_size=words.vocab_size, hidden_size=48, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4,
-        num_key_value_heads=2, head_dim=12, max_position_embeddings=256, tie_word_embeddings=True,
-    )  # fmt: skip
-    decoder = Decoder(config)
-    decoder.initialise(0)
-    schedule = {"kind": "linear", "warmup": 5, "floor": 0.0}
-    settings = {"lr": 1e-2, "weight_decay": 0.0, "schedule": schedule}
-    trainee = Trainee(decoder, OptimizerConfig.model_validate(settings))
-    coded = [encode_chat(words, messages(turns), final_newline=False) for turns in (OPEN, AGAIN, PLAIN)]
-    examples = [single(one.ids, one.weights) for one in coded]
-    objective = Likelihood()
-    for step in range(80):
-        loss, _, _ = trainee.loss(pack(examples), objective, objective.denominators(examples))
-        loss.backward()
-        trainee.step(step, 80)
-    assert float(loss) < 0.05
-    return trainee
-
-
-def tasks(*questions: str, verifier: str = "contains", answer: dict[str, Any] | None = None) -> list[Task]:
-    return [
-        Task(id=q, messages=(Message(role="user", content=q),), verifier=verifier, answer=answer or {"any": ["5"]})
-        for q in questions
-    ]
-
-
-def config(rollout: dict[str, Any], **values: Any) -> Config:
-    own = {"prompts": 1, "samples": 2, "max_new_tokens": 120, "temperature": 0.05, **rollout}
-    settings = {"model": ".", "tasks": ["."], "optimizer": {"lr": 1e-3}, "dtype": "float32", "rollout": own}
-    return build(Config, {**settings, **values})
+    return make_caller(words)
 
 
 def sample(
@@ -99,6 +52,7 @@ def test_a_dialogue_with_a_tool_grows_by_ids(caller: Trainee, words: Tokenizer) 
         assert [*prompt.weight, *child.weight] == whole.weights
         assert answer.text == "it is 5"
         assert [turn.plain() for turn in answer.turns] == [turn.plain() for turn in messages(OPEN)[1:3]]
+        assert Answer.read(json.loads(json.dumps(answer.plain()))) == answer, "what other ranks are told"
     assert groups[0].rewards == [1, 1]
     assert row["tool_calls"] == 1
     assert row["tool_failed"] == row["tool_limit"] == 0

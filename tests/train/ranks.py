@@ -34,6 +34,8 @@ def main(out: Path, shape: str) -> None:
             loop.accumulate("policy", examples, denominators, totals)
             row = loop.reduce(totals)
             grads = {n: p.grad.full_tensor() for n, p in decoder.named_parameters() if p.grad is not None}  # type: ignore[attr-defined]
+            odd = loop.reduce({"both": [1.0, 1.0], f"only_{mesh.rank}": [1.0, 2.0]})
+            assert odd == {"both": 1.0, **{f"only_{rank}": 0.5 for rank in range(mesh.world)}}, odd
             if mesh.first:
                 save_file({**grads, "loss": torch.tensor(row["loss"])}, out / f"{name}.safetensors")
         for name in UNEVEN:

@@ -41,6 +41,7 @@ from fledge.stages.training import Training, load_start, train, training_work, w
 from fledge.tokenizer.tokenizer import Tokenizer
 from fledge.train.advantages import RunningMean, group_advantages, kl_shaped, leave_one_out, overlong_penalty
 from fledge.train.batch import Example, PackedBatch, Segment
+from fledge.train.estimate import model_shape, reference_memory
 from fledge.train.loop import GlobalBatch
 from fledge.train.losses import KlEstimator, clipped_ratio, kl, truncated_weight
 from fledge.train.mesh import Mesh
@@ -238,7 +239,9 @@ class Groups(OnlineSource):
     def __init__(self, sampler: Sampler, config: Config, reference: Decoder | None, replay: Replay | None) -> None:
         super().__init__(sampler, replay, config.dynamic_sampling)
         self.config, self.reference = config, reference
-        self.process = Process(config.process, sampler.tokenizer) if config.process is not None else None
+        self.process: Process | None = None
+        if config.process is not None:
+            self.process = Process(config.process, sampler.tokenizer, sampler.mesh)
         self.past = RunningMean()  # of all rewards so far, the KL term in it where it has one
 
     def state(self) -> dict[str, Any]:
@@ -339,7 +342,7 @@ def prepare(config: Config, work: Work, mesh: Mesh) -> Training[Groups]:
     """The model and the tasks; what was left out of them is recorded in ``work``."""
     decoder, tokenizer = load_start(config.model)
     limit = config.max_tokens or decoder.config.max_position_embeddings
-    tasks = usable_tasks(config, tokenizer, limit, work)
+    tasks = usable_tasks(config, tokenizer, limit, work, mesh)
     replay = read_replay(config.replay, tokenizer, limit, config.on_error, config.seed + 1, work)
     reference = None
     if config.beta and config.lora is None:
@@ -347,18 +350,25 @@ def prepare(config: Config, work: Work, mesh: Mesh) -> Training[Groups]:
     objective: Objective = config.objective()
     if config.replay is not None:
         objective = WithReplay(objective, config.replay.coefficient)
-    source = Groups(make_sampler(config, tasks, tokenizer, limit), config, reference, replay)
+    source = Groups(make_sampler(config, tasks, tokenizer, limit, mesh), config, reference, replay)
     return Training(with_context(decoder, limit), tokenizer, source, objective, config.steps)
 
 
-def make_sampler(config: Config, tasks: Sequence[Task], tokenizer: Tokenizer, limit: int) -> Sampler:
+def make_sampler(
+    config: Config, tasks: Sequence[Task], tokenizer: Tokenizer, limit: int, mesh: Mesh | None = None
+) -> Sampler:
     """With DAPO's punishment of answers that come near their limit, where it is asked for."""
 
     def adjust(answer: Answer, reward: float) -> float:
         return reward + overlong_penalty(sum(answer.own), config.rollout.max_new_tokens, config.overlong_buffer)
 
-    return Sampler(tasks, config, tokenizer, limit, adjust if config.overlong_buffer else None)
+    return Sampler(tasks, config, tokenizer, limit, adjust if config.overlong_buffer else None, mesh)
 
 
 def estimate(config: Config, bench: Bench) -> dict[str, Any]:
-    return online_estimate(config, bench, config.updates)
+    """A forward pass before, where there are several updates, and one of the reference, where there is a KL."""
+    facts = online_estimate(config, bench, config.updates, 1 + ((config.updates > 1) + (config.beta > 0)) / 3)
+    if not config.beta or config.lora is not None:
+        return facts
+    beside = reference_memory(model_shape(bench, config.model), config.dtype)
+    return {**facts, "memory_bytes": facts["memory_bytes"] + beside}

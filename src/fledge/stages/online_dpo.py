@@ -37,6 +37,7 @@ from fledge.stages.rollouts import (
 )
 from fledge.stages.training import Training, load_start, train, training_work, with_context
 from fledge.train.batch import Example, PackedBatch, empty_example
+from fledge.train.estimate import model_shape, reference_memory
 from fledge.train.loop import GlobalBatch
 from fledge.train.mesh import Mesh
 from fledge.train.objective import Likelihood, Objective, Outputs, Terms
@@ -180,7 +181,7 @@ def prepare(config: Config, work: Work, mesh: Mesh) -> Training[Contests]:
     """The model, the reference and the tasks; what was left out of them is recorded in ``work``."""
     decoder, tokenizer = load_start(config.model)
     limit = config.max_tokens or decoder.config.max_position_embeddings
-    tasks = usable_tasks(config, tokenizer, limit, work)
+    tasks = usable_tasks(config, tokenizer, limit, work, mesh)
     replay = read_replay(config.replay, tokenizer, limit, config.on_error, config.seed + 1, work)
     reference: Decoder | None = None
     objective: Objective = BestOnly()
@@ -195,10 +196,16 @@ def prepare(config: Config, work: Work, mesh: Mesh) -> Training[Contests]:
     def adjust(answer: Answer, reward: float) -> float:
         return reward - config.missing_end_penalty * (answer.reason == "length")
 
-    sampler = Sampler(tasks, config, tokenizer, limit, adjust)
+    sampler = Sampler(tasks, config, tokenizer, limit, adjust, mesh)
     source = Contests(sampler, config, reference, replay)
     return Training(with_context(decoder, limit), tokenizer, source, objective, config.steps)
 
 
 def estimate(config: Config, bench: Bench) -> dict[str, Any]:
-    return online_estimate(config, bench)
+    """Every answer is sampled; the best and the worst are trained on, and read by the reference before, or the best
+    alone is trained on."""
+    if config.mode == "rs_sft":
+        return online_estimate(config, bench, passes=1 / config.rollout.samples)
+    facts = online_estimate(config, bench, passes=2 / config.rollout.samples * 4 / 3)
+    beside = reference_memory(model_shape(bench, config.model), config.dtype)
+    return {**facts, "memory_bytes": facts["memory_bytes"] + beside}

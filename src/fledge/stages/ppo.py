@@ -34,7 +34,7 @@ from fledge.stages.training import Beside, Training, load_start, train, training
 from fledge.stages.turns import Answer, Rollout
 from fledge.train.advantages import Floats, RunningMean, adapted_kl, gae, kl_shaped, whiten
 from fledge.train.batch import Example, PackedBatch, Segment
-from fledge.train.estimate import model_shape, training_memory
+from fledge.train.estimate import model_shape, reference_memory, training_memory
 from fledge.train.loop import GlobalBatch
 from fledge.train.losses import clipped_ratio, clipped_value, kl
 from fledge.train.mesh import Mesh
@@ -313,7 +313,7 @@ def prepare(config: Config, work: Work, mesh: Mesh) -> Training[Rollouts]:
     """The models and the tasks; what was left out of them is recorded in ``work``."""
     decoder, tokenizer = load_start(config.model)
     limit = config.max_tokens or decoder.config.max_position_embeddings
-    tasks = usable_tasks(config, tokenizer, limit, work)
+    tasks = usable_tasks(config, tokenizer, limit, work, mesh)
     replay = read_replay(config.replay, tokenizer, limit, config.on_error, config.seed + 1, work)
     reference = load_reference(config.reference or config.model, config.model, tokenizer)
     reference = reference.to(mesh.device, compute_dtype(config.dtype))
@@ -326,7 +326,7 @@ def prepare(config: Config, work: Work, mesh: Mesh) -> Training[Rollouts]:
     if config.ptx is not None:
         objective = WithReplay(objective, config.ptx.coefficient, NAME)
         ptx = Ptx(config.ptx, config.model, decoder, config.seed + 2)
-    sampler = Sampler(tasks, config, tokenizer, limit, lambda answer, reward: penalised(config, answer, reward))
+    sampler = Sampler(tasks, config, tokenizer, limit, lambda answer, reward: penalised(config, answer, reward), mesh)
     beside = {"value": Beside(value, config.value.optimizer)}
     return Training(
         with_context(decoder, limit), tokenizer, Rollouts(sampler, config, reference, replay, ptx), objective,
@@ -351,7 +351,5 @@ def estimate(config: Config, bench: Bench) -> dict[str, Any]:
     text = config.ptx.ratio if config.ptx is not None else 0.0
     facts = online_estimate(config, bench, config.updates, config.epochs * (2 + text) + 1)
     shape = model_shape(bench, config.model)
-    beside = (
-        training_memory(shape, 0, 0, config.compute.dtype) + shape.parameters * compute_dtype(config.dtype).itemsize
-    )
+    beside = training_memory(shape, 0, 0, config.dtype) + reference_memory(shape, config.dtype)
     return {**facts, "steps": config.steps, "memory_bytes": facts["memory_bytes"] + beside}

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 from pydantic import Field
@@ -18,6 +19,9 @@ from fledge.stages.turns import Answer, Rollout
 from fledge.tokenizer.tokenizer import StreamDecoder, Tokenizer
 from fledge.train.advantages import process_advantages
 from fledge.train.batch import Example, Floats
+from fledge.train.mesh import Mesh, from_first, only_first
+
+Steps = tuple[np.ndarray, list[float]]  # the step of each token, and the reward of each step
 
 
 class ProcessConfig(core_config.Config):
@@ -28,11 +32,12 @@ class ProcessConfig(core_config.Config):
 
 
 class Process:
-    """Scores the steps of answers in a process of the user's function."""
+    """Scores the steps of answers in a process of the user's function; with several ranks the first does, and the
+    others are told."""
 
-    def __init__(self, config: ProcessConfig, tokenizer: Tokenizer) -> None:
-        self.config, self.tokenizer = config, tokenizer
-        self.function = Function(config.function, config.seconds)
+    def __init__(self, config: ProcessConfig, tokenizer: Tokenizer, mesh: Mesh) -> None:
+        self.config, self.tokenizer, self.mesh = config, tokenizer, mesh
+        self.function = only_first(lambda: Function(config.function, config.seconds), mesh)
 
     def score(
         self, groups: Sequence[Rollout], scaled: bool = True
@@ -42,8 +47,11 @@ class Process:
         -> the groups without the answers whose steps have no rewards, for each group the advantage of every token
         of every answer left, and how often that failed."""
         kept, tables, failed, every = [], [], 0, []
-        for group in groups:
-            scored = [self._steps(group.task, answer) for answer in group.answers]
+        told = from_first(
+            lambda: [[self._steps(group.task, answer) for answer in group.answers] for group in groups],
+            self.mesh, _plain, _read,
+        )  # fmt: skip
+        for group, scored in zip(groups, told, strict=True):
             places = [place for place, steps in enumerate(scored) if steps is not None]
             found = [steps for steps in scored if steps is not None]
             failed += len(scored) - len(found)
@@ -60,8 +68,9 @@ class Process:
         row = {"failed_process": float(failed)}
         return kept, tables, row | ({"reward_process": float(np.mean(every))} if every else {})
 
-    def _steps(self, task: Task, answer: Answer) -> tuple[np.ndarray, list[float]] | None:
-        """The step of each token, and the reward of each step; None where the function gave none."""
+    def _steps(self, task: Task, answer: Answer) -> Steps | None:
+        """None where the function gave no rewards."""
+        assert self.function is not None  # the first rank
         of, texts = steps_of(answer, self.tokenizer, self.config.separator)
         try:
             rewards = self.function(task, texts)
@@ -71,6 +80,14 @@ class Process:
         if not usable or not all(isinstance(r, int | float) and np.isfinite(r) for r in rewards):
             return None
         return of, [float(reward) for reward in rewards]
+
+
+def _plain(told: Sequence[Sequence[Steps | None]]) -> list[list[Any]]:
+    return [[found and (found[0].tolist(), found[1]) for found in scored] for scored in told]
+
+
+def _read(rows: Sequence[Sequence[Any]]) -> list[list[Steps | None]]:
+    return [[found and (np.asarray(found[0], np.int64), found[1]) for found in scored] for scored in rows]
 
 
 def steps_of(answer: Answer, tokenizer: Tokenizer, separator: str) -> tuple[np.ndarray, list[str]]:

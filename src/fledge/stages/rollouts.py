@@ -10,6 +10,7 @@ import functools
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -27,9 +28,10 @@ from fledge.generate.engine import Engine, Request
 from fledge.generate.rate import tokens_per_second
 from fledge.generate.sampling import Sampling
 from fledge.model.compiled import compiled
+from fledge.model.decoder import Decoder
 from fledge.reward import sandbox, verifiers
 from fledge.reward.guard import Guard, GuardConfig
-from fledge.reward.mix import OnFailure, Reply, RewardPart, Rewards, Scored
+from fledge.reward.mix import OnFailure, Reply, RewardPart, Rewards
 from fledge.reward.tools import ToolConfig, make_tool
 from fledge.stages.dialogues import (
     Account,
@@ -47,6 +49,7 @@ from fledge.tokenizer.tokenizer import Tokenizer
 from fledge.train.batch import Example, Segment
 from fledge.train.estimate import rollout_estimate
 from fledge.train.loop import GlobalBatch
+from fledge.train.mesh import Mesh, from_first, only_first
 from fledge.train.trainee import Trainee
 
 __all__ = ["Answer", "OnlineConfig", "OnlineSource", "Rollout", "RolloutConfig", "Sampler"]
@@ -92,20 +95,44 @@ class OnlineConfig(TrainingConfig):
 Adjust = Callable[[Answer, float], float]
 
 
+@dataclass(frozen=True)
+class Sampled:
+    """One round: the groups of answers, what each answer in turn is worth (None: a part of the reward failed), and
+    statistics of the rewards."""
+
+    groups: list[list[Answer]]
+    totals: list[float | None]
+    row: dict[str, float]
+
+    def plain(self) -> dict[str, Any]:
+        groups = [[answer.plain() for answer in group] for group in self.groups]
+        return {"groups": groups, "totals": self.totals, "row": self.row}
+
+    @classmethod
+    def read(cls, row: Mapping[str, Any]) -> Sampled:
+        return cls([[Answer.read(answer) for answer in group] for group in row["groups"]], row["totals"], row["row"])
+
+
 class Sampler:
-    """Draws tasks in a seeded order, samples a group for each from the policy, scores it."""
+    """Draws tasks in a seeded order, samples a group for each from the policy, scores it.
+
+    With several ranks the first samples and scores, and the others are told: what takes too long, calls a tool or draws
+    a number of its own would else part them.
+    """
 
     def __init__(
         self, tasks: Sequence[Task], config: OnlineConfig, tokenizer: Tokenizer, limit: int,
-        adjust: Adjust | None = None,
+        adjust: Adjust | None = None, mesh: Mesh | None = None,
     ) -> None:  # fmt: skip
         """``limit``: tokens of prompt and answer. ``adjust(answer, reward)`` is the stage's own change of a reward."""
         self.config, self.tokenizer, self.limit, self.adjust = config, tokenizer, limit, adjust
+        self.mesh = mesh or Mesh()
         self.tasks, self.prompts = list(tasks), [encode_prompt(tokenizer, task.messages) for task in tasks]
-        self.rewards = Rewards(config.rewards, config.on_failure)
+        self.rewards = only_first(lambda: Rewards(config.rewards, config.on_failure), self.mesh)
         self.guard = guard_of(config)
         tool = config.rollout.tool
-        self.dialogues = Dialogues(tokenizer, make_tool(tool) if tool is not None else None, tool)
+        made = only_first(lambda: make_tool(tool), self.mesh) if tool is not None else None
+        self.dialogues = Dialogues(tokenizer, made, tool)
         self.order = EpochOrder(len(self.tasks), config.seed)
         self.rounds = 0  # of sampling so far: part of every answer's seed
 
@@ -144,45 +171,51 @@ class Sampler:
             self.guard.load_state(state["guard"])
 
     def _round(self, indices: Sequence[int], policy: Trainee) -> tuple[list[Rollout], dict[str, float]]:
-        groups = self._answers(indices, policy)
+        model = policy.inference_decoder()  # every rank holds a part of it
+        self.rounds += 1
+        sampled = from_first(lambda: self._sampled(indices, model), self.mesh, Sampled.plain, Sampled.read)
+        totals = iter(sampled.totals)
+        rollouts = [
+            self._rollout(index, answers, [next(totals) for _ in answers])
+            for index, answers in zip(indices, sampled.groups, strict=True)
+        ]
+        return rollouts, sampled.row | _statistics(sampled.groups, rollouts)
+
+    def _sampled(self, indices: Sequence[int], model: Decoder) -> Sampled:
+        assert self.rewards is not None  # the first rank
+        groups = self._answers(indices, model)
         replies = [
             Reply(self.tasks[index], answer.text, (*self.tasks[index].messages, *answer.turns))
             for index, answers in zip(indices, groups, strict=True)
             for answer in answers
         ]
         scored = self.rewards.score(replies)
-        row, flat = self.rewards.statistics(scored), iter(scored)
-        rollouts = [
-            self._rollout(index, answers, [next(flat) for _ in answers])
-            for index, answers in zip(indices, groups, strict=True)
-        ]
         calls = self.dialogues.statistics([answer for group in groups for answer in group])
-        return rollouts, row | calls | _statistics(groups, rollouts)
+        return Sampled(groups, [one.total for one in scored], self.rewards.statistics(scored) | calls)
 
-    def _answers(self, indices: Sequence[int], policy: Trainee) -> list[list[Answer]]:
+    def _answers(self, indices: Sequence[int], model: Decoder) -> list[list[Answer]]:
         rollout, stops = self.config.rollout, (self.tokenizer.im_end, self.tokenizer.endoftext)
         requests = []
         for place, index in enumerate(indices):
-            seed = int(np.random.SeedSequence([self.config.seed, self.rounds, place]).generate_state(1)[0])
+            seed = int(np.random.SeedSequence([self.config.seed, self.rounds - 1, place]).generate_state(1)[0])
             room = min(rollout.max_new_tokens, self.limit - len(self.prompts[index]))
             sampling = Sampling(temperature=rollout.temperature, top_p=rollout.top_p, max_new_tokens=room, seed=seed)
             requests.append(Request(self.prompts[index], rollout.samples, sampling, stops))
-        self.rounds += 1
         # decoding is compiled where training is (config.compile)
-        model, loops = (policy.inference_decoder(), self.tokenizer), None if compiled() else False
-        engine = Engine(model, max_rows=rollout.max_rows, compile=loops)
+        loops = None if compiled() else False
+        engine = Engine((model, self.tokenizer), max_rows=rollout.max_rows, compile=loops)
         return self.dialogues.answers(engine, requests, [self.tasks[index] for index in indices])
 
-    def _rollout(self, index: int, answers: Sequence[Answer], scored: Sequence[Scored]) -> Rollout:
+    def _rollout(self, index: int, answers: Sequence[Answer], totals: Sequence[float | None]) -> Rollout:
         """The group without the answers that are not trained on."""
         out = self.config.rollout.leave_out
         all_cut = "all_cut" in out and all(answer.reason == "length" for answer in answers)
         kept: list[tuple[Answer, float]] = []
-        for answer, score in zip(answers, scored, strict=True):
+        for answer, total in zip(answers, totals, strict=True):
             cut = "cut" in out and answer.reason == "length"
-            if score.total is None or all_cut or cut or ("empty" in out and answer.empty):
+            if total is None or all_cut or cut or ("empty" in out and answer.empty):
                 continue
-            kept.append((answer, self.adjust(answer, score.total) if self.adjust is not None else score.total))
+            kept.append((answer, self.adjust(answer, total) if self.adjust is not None else total))
         return Rollout(self.tasks[index], self.prompts[index], [a for a, _ in kept], [reward for _, reward in kept])
 
 
@@ -293,12 +326,17 @@ def thaw(rows: Sequence[Mapping[str, Any]]) -> Example:
 
 
 def read_tasks(
-    paths: Sequence[Path], tokenizer: Tokenizer, room: int, on_error: OnError, account: Account
-) -> list[Task]:
-    """Tasks that can be scored here, and whose prompt leaves room for an answer of at least one token."""
+    paths: Sequence[Path], tokenizer: Tokenizer, room: int, on_error: OnError, account: Account,
+    mesh: Mesh | None = None,
+) -> list[Task]:  # fmt: skip
+    """Tasks that can be scored here, and whose prompt leaves room for an answer of at least one token. With several
+    ranks: that the first can score."""
 
     @functools.cache  # a failed search for protection is not kept by itself, and takes a while
     def unconfined() -> str:
+        return from_first(without_sandbox, mesh or Mesh(), str, str)
+
+    def without_sandbox() -> str:
         try:
             sandbox.protection()
         except sandbox.SandboxUnavailable as problem:
@@ -319,10 +357,10 @@ def read_tasks(
     return read_usable(paths, Task, tokenizer, on_error, account, use)
 
 
-def usable_tasks(config: OnlineConfig, tokenizer: Tokenizer, limit: int, work: Work) -> list[Task]:
+def usable_tasks(config: OnlineConfig, tokenizer: Tokenizer, limit: int, work: Work, mesh: Mesh) -> list[Task]:
     """The stage's tasks; what was left out of them is recorded in ``work``."""
     account = Account()
-    tasks = read_tasks(config.tasks, tokenizer, limit, config.on_error, account)
+    tasks = read_tasks(config.tasks, tokenizer, limit, config.on_error, account, mesh)
     account.record(work)
     return tasks
 

@@ -59,7 +59,9 @@ class TrainingConfig(core_config.WithPresets):
 
     @property
     def compute(self) -> Compute:
-        return Compute(self.dtype, self.optimizer.name, self.compile)
+        merging = self.optimizer.merging
+        kept = merging.bytes_a_weight if merging is not None else 0
+        return Compute(self.dtype, self.optimizer.name, self.compile, kept)
 
 
 class Order(Protocol):

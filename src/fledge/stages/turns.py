@@ -6,9 +6,9 @@ tool's among them, are at most ``room``.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -46,6 +46,14 @@ class Answer:
     @property
     def calls(self) -> int:
         return len(self.turns) // 2
+
+    def plain(self) -> dict[str, Any]:
+        """As JSON, of which `read` makes the same answer."""
+        return {**vars(self), "turns": [message.model_dump(mode="json") for message in self.turns]}
+
+    @classmethod
+    def read(cls, row: Mapping[str, Any]) -> Answer:
+        return cls(**{**row, "turns": tuple(Message.model_validate(message) for message in row["turns"])})
 
     def segment(self, origin: tuple[str, int]) -> Segment:
         """A child of the prompt: trained on where the model spoke, with the column ``engine``."""
@@ -90,7 +98,8 @@ class Rollout:
 
 @dataclass(frozen=True)
 class Dialogues:
-    """Generates the answers of requests that each belong to a task."""
+    """Generates the answers of requests that each belong to a task. With several ranks only the first has a ``tool``,
+    and generates."""
 
     tokenizer: Tokenizer
     tool: Tool | None = None

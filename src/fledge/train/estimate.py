@@ -40,6 +40,7 @@ class Compute:
     dtype: str
     optimizer: str = "adamw"
     compile: str = "auto"
+    merging: int = 0  # bytes a weight that the Online Merging Optimizer takes
 
 
 def training_estimate(
@@ -49,7 +50,8 @@ def training_estimate(
     not known how many (0), only what does not depend on it."""
     size = {
         "parameters": shape.parameters,
-        "memory_bytes": training_memory(shape, batch_tokens, length, compute.dtype),
+        "memory_bytes": training_memory(shape, batch_tokens, length, compute.dtype)
+        + shape.parameters * compute.merging,
         "shape": shape.plain(),
     }
     if not tokens:
@@ -124,10 +126,17 @@ def training_memory(shape: DecoderConfig, batch_tokens: int, length: int, dtype:
     """Bytes: weights with gradient and AdamW's moments in float32, a bf16 copy with gradient, and activations of a
     micro-batch: about 14 vectors of the hidden and 3 of the intermediate size a layer, and attention's scores (which
     attention over tiles does not keep)."""
-    width = 4 if dtype == "float32" else 2
+    width = compute_dtype(dtype).itemsize
     states = shape.parameters * (16 + (4 if width == 2 else 0))
     layer = 14 * shape.hidden_size + 3 * shape.intermediate_size + 2 * shape.num_attention_heads * min(length, 512)
     return int(states + batch_tokens * shape.num_hidden_layers * layer * width)
+
+
+def reference_memory(shape: DecoderConfig, dtype: str) -> int:
+    """Bytes of a frozen model that is asked for log-probabilities: it lies there in float32, and where products are
+    computed in bf16 a copy is made of it for as long as it is asked."""
+    width = compute_dtype(dtype).itemsize
+    return shape.parameters * (4 + (width if width < 4 else 0))
 
 
 def measure_training(

@@ -25,7 +25,7 @@ from fledge.core.errors import DataError, FledgeError
 from fledge.core.progress import progress
 from fledge.model.compiled import compiled
 from fledge.train.batch import Example, pack, shares
-from fledge.train.mesh import Mesh, names_over_ranks, sum_over_ranks
+from fledge.train.mesh import Mesh, names_of_ranks, sum_over_ranks
 from fledge.train.metrics import Metrics
 from fledge.train.objective import Objective
 from fledge.train.snapshot import load_snapshot, save_snapshot
@@ -159,9 +159,10 @@ class Loop:
                 _add(totals, prefix + key, float(total), count)
 
     def reduce(self, totals: Mapping[str, list[float]]) -> dict[str, float]:
-        """Sums over the ranks; a metric with a count becomes its mean. Weights ``x`` whose squares are given as
+        """Sums over the ranks, each of which may lack names: where none of its share is replayed, say. A metric with a
+        count becomes its mean. Weights ``x`` whose squares are given as
         ``x_square`` get ``x_ess``, the share of samples that they are worth: mean² / mean square (Kong 1992)."""
-        names = names_over_ranks(totals, self.mesh)
+        names = names_of_ranks(list(totals), self.mesh)
         flat = sum_over_ranks([x for name in names for x in totals.get(name, (0.0, 0.0))], self.mesh)
         pairs = zip(flat[::2], flat[1::2], strict=True)
         row = {

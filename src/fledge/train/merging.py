@@ -63,6 +63,11 @@ class MergingConfig(Config):
     )
     seed: int = Field(default=0, description="of the masks")
 
+    @property
+    def bytes_a_weight(self) -> int:
+        """What it takes beside the wrapped optimizer: tau, what rounding took, and the weights at the last merge."""
+        return (4 if self.store == "float32" else 2) + (4 if self.carry else 0) + 4
+
 
 class Merging:
     """An optimizer whose steps are merged with ``tau``; has what the trainer needs of one.

@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
+import json
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from fledge.core.errors import FledgeError
 from fledge.core.machine import ranks
+
+T = TypeVar("T")
+
+# How long ranks wait for each other: as long as the first may sample and score a rollout (`from_first`). A rank that
+# ended is noticed at once by torchrun, which ends the others.
+PATIENCE = timedelta(hours=6)
 
 
 @dataclass(frozen=True)
@@ -39,7 +49,7 @@ def open_mesh(device: str = "cpu") -> Iterator[Mesh]:
     if device == "cuda":
         device = f"cuda:{os.environ.get('LOCAL_RANK', '0')}"
         torch.cuda.set_device(device)
-    dist.init_process_group("nccl" if device.startswith("cuda") else "gloo")
+    dist.init_process_group("nccl" if device.startswith("cuda") else "gloo", timeout=PATIENCE)
     try:
         yield Mesh(dist.get_rank(), world, device)
     finally:
@@ -65,31 +75,76 @@ def shard(module: nn.Module, mesh: Mesh, dtype: torch.dtype) -> nn.Module:
 def sum_over_ranks(values: Sequence[float], mesh: Mesh) -> list[float]:
     if not mesh.sharded:
         return list(values)
-    total = torch.tensor(list(values), dtype=torch.float64)
-    if mesh.device.startswith("cuda"):
-        total = total.to(mesh.device)
+    total = torch.tensor(list(values), dtype=torch.float64, device=_wire(mesh))
     dist.all_reduce(total)
     return [float(x) for x in total]
 
 
-def names_over_ranks(names: Iterable[str], mesh: Mesh) -> list[str]:
-    """What any rank names, sorted: ranks whose shares differ have other things to sum."""
+def names_of_ranks(names: Sequence[str], mesh: Mesh) -> list[str]:
+    """Sorted, those that any rank has (a collective call; names without line breaks)."""
     if not mesh.sharded:
         return sorted(names)
-    text = torch.tensor(list("\n".join(sorted(names)).encode()), dtype=torch.uint8, device=mesh.device)
-    size = torch.tensor(len(text), device=mesh.device)
-    dist.all_reduce(size, dist.ReduceOp.MAX)
-    padded = torch.zeros(int(size), dtype=torch.uint8, device=mesh.device)  # no name has a byte of 0
-    padded[: len(text)] = text
-    every = [torch.empty_like(padded) for _ in range(mesh.world)]
-    dist.all_gather(every, padded)
-    lines = [bytes(one.tolist()).rstrip(b"\0").decode().split("\n") for one in every]
-    return sorted({name for one in lines for name in one if name})
+    own = torch.tensor(list("\n".join(names).encode()), dtype=torch.uint8, device=_wire(mesh))
+    sizes = [torch.zeros(1, dtype=torch.int64, device=own.device) for _ in range(mesh.world)]
+    dist.all_gather(sizes, torch.tensor([len(own)], device=own.device))
+    room = max(int(size) for size in sizes)
+    texts = [torch.empty(room, dtype=torch.uint8, device=own.device) for _ in range(mesh.world)]
+    dist.all_gather(texts, torch.nn.functional.pad(own, (0, room - len(own))))
+    told = [bytes(text[: int(size)].tolist()).decode() for text, size in zip(texts, sizes, strict=True)]
+    return sorted({name for line in told for name in line.split("\n") if name})
 
 
 def barrier(mesh: Mesh) -> None:
     if mesh.sharded:
         dist.barrier()
+
+
+def from_first(make: Callable[[], T], mesh: Mesh, write: Callable[[T], Any], read: Callable[[Any], T]) -> T:
+    """What ``make`` gives on the first rank, on every rank (a collective call; with one rank ``make()`` alone).
+
+    For what two processes may answer differently: a clock, a user's function, a model elsewhere. ``write`` makes JSON
+    of it, of which ``read`` makes the same again. What ``make`` raises on the first rank is raised there, and on the
+    others as a FledgeError of the same message, so that all stop.
+    """
+    if not mesh.sharded:
+        return make()
+    if not mesh.first:
+        message = json.loads(_from_first("", mesh))
+        if "error" in message:
+            raise FledgeError(message["error"])
+        return read(message["value"])
+    try:
+        made = make()
+        line = json.dumps({"value": write(made)})
+    except Exception as problem:
+        kind = "" if isinstance(problem, FledgeError) else f"{type(problem).__name__}: "
+        _from_first(json.dumps({"error": f"{kind}{problem}"}), mesh)
+        raise
+    _from_first(line, mesh)
+    return made
+
+
+def only_first(make: Callable[[], T], mesh: Mesh) -> T | None:
+    """What ``make`` gives on the first rank, and None on the others (a collective call; errors as in `from_first`)."""
+    made: list[T] = []
+    from_first(lambda: made.append(make()), mesh, lambda _: None, lambda _: None)
+    return made[0] if made else None
+
+
+def _from_first(line: str, mesh: Mesh) -> str:
+    """The first rank's line, on all. Bytes, not objects: nobody reads a pickle."""
+    device = _wire(mesh)
+    own = torch.frombuffer(bytearray(line.encode()), dtype=torch.uint8) if line else torch.empty(0, dtype=torch.uint8)
+    size = torch.tensor([len(own)], device=device)
+    dist.broadcast(size, 0)
+    sent = own.to(device) if mesh.first else torch.empty(int(size), dtype=torch.uint8, device=device)
+    dist.broadcast(sent, 0)
+    return sent.cpu().numpy().tobytes().decode()
+
+
+def _wire(mesh: Mesh) -> str:
+    """Where what travels between ranks must lie."""
+    return mesh.device if mesh.device.startswith("cuda") else "cpu"
 
 
 def local(tensor: Tensor) -> Tensor:
