@@ -145,11 +145,11 @@ def test_changed_configuration_is_refused(small: Small, tmp_path: Path) -> None:
     """Neither a half-made nor a finished artefact is touched by a run that would make another."""
     out = tmp_path / "model"
     kill_after(small, "sft", out, 2)
-    with pytest.raises(FledgeError, match="(?s)batch_size: was 8, is 9.*--redo"):
+    with pytest.raises(FledgeError, match=r"(?s)batch_size: was 8, is 9.*--redo"):
         small.run("sft", out, batch_size=9)
     small.run("sft", out)
     before = weights(out)
-    with pytest.raises(FledgeError, match="(?s)batch_size: was 8, is 9.*--redo"):
+    with pytest.raises(FledgeError, match=r"(?s)batch_size: was 8, is 9.*--redo"):
         small.run("sft", out, batch_size=9)
     assert weights(out) == before
 
