@@ -139,8 +139,8 @@ def dialogue(row: dict[str, str]) -> Conversation:
 def task(row: dict[str, str], skill: str) -> Task:
     return Task(
         id=f"{skill}-{hashlib.sha256(row['question'].encode()).hexdigest()[:12]}",
-        messages=(said("user", row["question"]),), verifier="number", answer={"value": float(row["value"])}, skill=skill,
-        language="en",
+        messages=(said("user", row["question"]),), verifier="number", answer={"value": float(row["value"])},
+        skill=skill, language="en",
     )  # fmt: skip
 
 
