@@ -160,8 +160,8 @@ class Loop:
 
     def reduce(self, totals: Mapping[str, list[float]]) -> dict[str, float]:
         """Sums over the ranks, each of which may lack names: where none of its share is replayed, say. A metric with a
-        count becomes its mean. Weights ``x`` whose squares are given as
-        ``x_square`` get ``x_ess``, the share of samples that they are worth: mean² / mean square (Kong 1992)."""
+        count becomes its mean. Weights ``x`` whose squares are given as ``x_square`` get ``x_ess``, the share of
+        samples that they are worth: mean² / mean square (Kong 1992)."""
         names = names_of_ranks(list(totals), self.mesh)
         flat = sum_over_ranks([x for name in names for x in totals.get(name, (0.0, 0.0))], self.mesh)
         pairs = zip(flat[::2], flat[1::2], strict=True)
