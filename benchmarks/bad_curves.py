@@ -89,7 +89,7 @@ def cases(run: Path, out: Path) -> list[Case]:
         ),
         Case(
             "DPO", dpo, {"model": start, "data": [pairs], "batch_size": 16, "epochs": 1, **loop},
-            {"beta": 0.3, "nll": 1.0, **rate(3e-4)}, {"beta": 0.05, **rate(2e-3)},
+            {"nll": 1.0, **rate(3e-4)}, rate(2e-3),
             "a rate seven times as high, no likelihood beside it", ("margin", "logp_chosen"),
         ),
         Case(
@@ -137,7 +137,8 @@ def draw(given: list[Case], found: dict[str, Any], path: Path) -> None:
                     axes.plot(*zip(*points, strict=True), color=colour, linewidth=1.5, label=how)
                 axes.set_title(f"{case.name}: {key}", loc="left", fontsize=9)
                 axes.spines[["top", "right"]].set_visible(False)
-            row[0].legend(frameon=False, title=f"badly: {case.what}", title_fontsize=8, alignment="left")
+            row[0].set_title(f"{case.name}: {case.shown[0]}\nbadly: {case.what}", loc="left", fontsize=9)
+            row[0].legend(frameon=False)
         figure.savefig(path, format="svg", metadata={"Date": None, "Creator": None})
 
 

@@ -34,6 +34,7 @@ from fledge.train.metrics import read_metrics
 ROOT = Path(__file__).parents[1]
 LONGEST = 200  # characters of a GSM8K question: what a model of four million parameters may still read
 SHORT_TESTS = 200
+CURVES = ("reward", "groups_with_spread", "answer_tokens")
 
 
 def main() -> None:
@@ -164,7 +165,7 @@ def measure(given: argparse.Namespace, seed: int) -> dict[str, Any]:
     return {
         "seed": seed,
         "skills": compare(*scores)["skills"],
-        "curve": {key: [round(row[key], 4) for row in logged] for key in ("reward", "groups_with_spread", "entropy")},
+        "curve": {key: [round(row[key], 4) for row in logged if key in row] for key in CURVES},
     }
 
 
