@@ -42,7 +42,11 @@ CASES: dict[str, dict[str, Any]] = {
     "OnTIES 1e-2": {"lr": 1e-3, "merging": {"method": "ties", "alpha": 1e-2}},
     "OnDARE keep .3": {"lr": 1e-3, "merging": {"alpha": 1e-3, "keep": 0.3}},
     "AdamW, lower rate": {"lr": 4e-4},
+    "AdamW, 100 steps": {"lr": 3e-4},
+    "OnDARE 1e-3, 100 steps": {"lr": 3e-4, "merging": {"alpha": 1e-3}},
+    "OnDARE 1e-3 keep .1, 100 steps": {"lr": 3e-3, "merging": {"alpha": 1e-3, "keep": 0.1}},
 }
+LONG = "100 steps"  # cases of ten passes instead of one
 
 
 def main() -> None:
@@ -66,15 +70,16 @@ def main() -> None:
         costs: dict[str, list[float]] = {}
         for case in given.cases:
             name = f"{case.replace(' ', '-').replace(',', '')}-{seed}"
-            trained(given, CASES[case], seed, train, given.out / name)
+            trained(given, CASES[case], 10 if case.endswith(LONG) else 1, seed, train, given.out / name)
             after = score(given, given.out / name, given.out / f"{name}-scores")
             costs[case] = [after[item] for item in before]
             row: dict[str, Any] = {"seed": seed, "case": case, "machine": f"{hardware()['cpu']}, {machine().dtype}"}
             row["before"] = float(np.mean(list(before.values())))
             row |= reward(given.run / "sft", given.out / name, test)
             row["fall"] = plain(paired_difference(costs[case], list(before.values())))
-            if case != "AdamW" and "AdamW" in costs:
-                row["kept"] = plain(paired_difference(costs["AdamW"], costs[case]))
+            bare = f"AdamW, {LONG}" if case.endswith(LONG) else "AdamW"
+            if case != bare and bare in costs:
+                row["kept"] = plain(paired_difference(costs[bare], costs[case]))
             rows.append(row)
             print(row, flush=True)
             facts = {"code": code_version(), "versions": versions(), "pairs": given.pairs, "items": len(before)}
@@ -87,13 +92,15 @@ def measured() -> list[dict[str, Any]]:
     return rows
 
 
-def trained(given: argparse.Namespace, optimizer: dict[str, Any], seed: int, data: Path, out: Path) -> None:
+def trained(
+    given: argparse.Namespace, optimizer: dict[str, Any], epochs: int, seed: int, data: Path, out: Path
+) -> None:
     optimizer = {**optimizer, "weight_decay": 0.0, "schedule": {"warmup": 0.1}}
     if "merging" in optimizer:
         folders = {"base": given.run / "pretrain", "sft": given.run / "sft"}
         optimizer["merging"] = {**folders, **optimizer["merging"]}
     values = {
-        "model": given.run / "sft", "data": [data], "epochs": 1, "batch_size": 32, "beta": BETA, "seed": seed,
+        "model": given.run / "sft", "data": [data], "epochs": epochs, "batch_size": 32, "beta": BETA, "seed": seed,
         "optimizer": optimizer, "compile": "off", "loop": {"tensorboard": False},
     }  # fmt: skip
     dpo.run(build(dpo.Config, values), out)
