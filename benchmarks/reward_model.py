@@ -7,15 +7,13 @@ from __future__ import annotations
 
 import sys
 
-from pair import KEEP_MEMORY, Peer, Row, Side, main, parser
+from beside_trl import peers
+from pair import Row, Side, main, parser
 
 
 def row(steps: int) -> Row:
     work = ("reward", "--size", "tiny8k", "--batch", "4", "--length", "512", "--new", "128", "--steps", str(steps))
-    # gradient checkpointing only costs where memory is at hand
-    tuned = Side("trl_train.py", (*work, "--set", "gradient_checkpointing=False"), "hf", KEEP_MEMORY)
-    peers = (Peer("trl", False, (Side("trl_train.py", work, "hf"),)), Peer("trl", True, (tuned,)))
-    return Row("reward model 512+2x128", "pairs/s", Side("fledge_train.py", work), peers, ("tiny8k",))
+    return Row("reward model 512+2x128", "pairs/s", Side("fledge_train.py", work), peers(work), ("tiny8k",))
 
 
 if __name__ == "__main__":
