@@ -6,10 +6,16 @@ from collections.abc import Sequence
 
 from pair import KEEP_MEMORY, Peer, Side
 
-from fledge.core.machine import bf16_instructions
+from fledge.core.machine import bf16_instructions, cpu_flags
 
 # gradient checkpointing only costs where memory is at hand
 PLAIN = ("gradient_checkpointing=False",)
+
+
+def ours(work: Sequence[str]) -> Side:
+    """Without AVX-512 there are no loops of our own for what lies between products, and torch's compiler takes minutes
+    for every kind of pass that the online stages have: nothing is compiled then, as in a short run."""
+    return Side("fledge_train.py", (*work, *(() if "avx512f" in cpu_flags() else ("--compile", "off"))))
 
 
 def peers(

@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import sys
 
-from beside_trl import peers
-from pair import Row, Side, main, parser
+from beside_trl import ours, peers
+from pair import Row, main, parser
 
 
 def row(job: str, name: str, steps: int) -> Row:
     work = (job, "--size", "tiny8k", "--batch", "4", "--length", "512", "--new", "128", "--steps", str(steps))
     # padding-free, which TRL has too, builds a dense mask on a CPU
-    return Row(name, "pairs/s", Side("fledge_train.py", work), peers(work), ("tiny8k",))
+    return Row(name, "pairs/s", ours(work), peers(work), ("tiny8k",))
 
 
 if __name__ == "__main__":

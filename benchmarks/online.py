@@ -1,6 +1,6 @@
 """A step of RLOO, online DPO and PPO, sampling, rewards and updates: ours against TRL, seconds a step.
 
-    python benchmarks/online.py [--rounds 3] [--only PPO] [--quick]
+    python benchmarks/online.py [--rounds 3] [--only PPO] [--tokens 64] [--steps 1] [--quick]
 
 RLOO: 8 prompts with 8 answers, the reward is the same function on both sides, KL in the reward (TRL's default). Online
 DPO: 8 prompts with 2 answers, which is what TRL makes, the better and the worse told apart by a reward model. PPO, from
@@ -13,24 +13,28 @@ from __future__ import annotations
 
 import sys
 
-from beside_trl import peers
-from pair import Row, Side, main, parser
+from beside_trl import ours, peers
+from pair import Row, main, parser
 
 
-def row(job: str, name: str, samples: int, steps: int, environment: str = "hf") -> Row:
-    work = (job, "--size", "tiny8k", "--batch", "8", "--samples", str(samples), "--length", "128", "--new", "128",
-            "--steps", str(steps), "--warmup", "1")  # fmt: skip
+def row(job: str, name: str, samples: int, tokens: int, steps: int, environment: str = "hf") -> Row:
+    work = (job, "--size", "tiny8k", "--batch", "8", "--samples", str(samples), "--length", str(tokens),
+            "--new", str(tokens), "--steps", str(steps), "--warmup", "1")  # fmt: skip
     sizes = ("tiny8k", "tiny8k-reward")
     columns = peers(work, environment=environment)
-    return Row(f"{name} step 8x{samples}, 128+128", "s/step", Side("fledge_train.py", work), columns, sizes, lower=True)
+    title = f"{name} step 8x{samples}, {tokens}+{tokens}"
+    return Row(title, "s/step", ours(work), columns, sizes, lower=True)
 
 
 if __name__ == "__main__":
-    arguments = parser(__doc__).parse_args()
-    steps = 1 if arguments.quick else 2
+    words = parser(__doc__)
+    words.add_argument("--tokens", type=int, default=128, help="of a prompt, and of an answer")
+    words.add_argument("--steps", type=int, default=2, help="timed steps of a process")
+    arguments = words.parse_args()
+    tokens, steps = arguments.tokens, 1 if arguments.quick else arguments.steps
     rows = [
-        row("rloo", "RLOO", 8, steps),
-        row("online-dpo", "online DPO", 2, steps),
-        row("ppo", "PPO", 2, steps, environment="ppo"),
+        row("rloo", "RLOO", 8, tokens, steps),
+        row("online-dpo", "online DPO", 2, tokens, steps),
+        row("ppo", "PPO", 2, tokens, steps, environment="ppo"),
     ]
     sys.exit(main("online", rows, arguments))

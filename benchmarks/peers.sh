@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # The peers' environments, each pinned and on its own: benchmarks/peers.sh [NAME ...]; all of them without a name.
 #
-#   hf         torch, transformers, trl (rows of training, sampling, cold start)
+#   hf         torch, transformers, trl, peft (rows of training, sampling, cold start)
 #   ppo        the same with the last trl that has PPO (rows of PPO)
 #   litgpt     torch, litgpt            (pretraining)
 #   llamacpp   llama-cpp-python, built here by cmake for this machine (sampling, greedy); gguf to write the weights
@@ -44,7 +44,7 @@ make() {  # NAME REQUIREMENT...
 
 peer() {
     case $1 in
-        hf) make hf torch==2.13.0 transformers==5.23.0 trl==1.16.0 datasets==5.2.0 accelerate==1.15.0 ;;
+        hf) make hf torch==2.13.0 transformers==5.23.0 trl==1.16.0 datasets==5.2.0 accelerate==1.15.0 peft==0.21.2 ;;
         ppo) make ppo torch==2.13.0 transformers==5.23.0 trl==1.12.0 datasets==5.2.0 accelerate==1.15.0 ;;
         litgpt) make litgpt torch==2.13.0 litgpt==0.5.13 ;;
         llamacpp) make llamacpp llama-cpp-python==0.3.36 gguf==0.19.0 safetensors==0.8.0 ;;

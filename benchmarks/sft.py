@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import sys
 
-from beside_trl import PLAIN, peers
-from pair import Row, Side, main, parser
+from beside_trl import PLAIN, ours, peers
+from pair import Row, main, parser
 
 # TRL's packing makes one row of all; without a kernel for it a dense mask is built, so small rows are best. As many
 # tokens a step as eight conversations have, in rows of 1,024.
@@ -19,7 +19,7 @@ PACKED = (*PLAIN, "packing=True", "max_length=1024", "per_device_train_batch_siz
 
 def row(size: str, batch: int, steps: int, name: str) -> Row:
     work = ("sft", "--size", size, "--batch", str(batch), "--steps", str(steps))
-    return Row(name, "real tokens/s", Side("fledge_train.py", work), peers(work, (PLAIN, PACKED)), (size,))
+    return Row(name, "real tokens/s", ours(work), peers(work, (PLAIN, PACKED)), (size,))
 
 
 if __name__ == "__main__":

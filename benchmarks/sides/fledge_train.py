@@ -23,6 +23,7 @@ import work
 from fledge.core.machine import compute_dtype, product_rate, set_switches
 from fledge.core.records import Message
 from fledge.corpus.writing.shards import TokenShards
+from fledge.model.adapters import LoraConfig, add_adapters
 from fledge.model.compiled import compile_model, compiled
 from fledge.model.hf import load_decoder
 from fledge.model.scalar import load_scalar
@@ -127,6 +128,8 @@ def main() -> None:
     dtype = compute_dtype(arguments.dtype)
     folder = work.model_folder(arguments.size)
     decoder = load_scalar(folder) if arguments.job == "reward" else load_decoder(folder)
+    if arguments.lora:
+        add_adapters(decoder, LoraConfig(r=arguments.lora, alpha=2.0 * arguments.lora), 0)
     with tempfile.TemporaryDirectory() as place:
         job = make(arguments, folder, dtype, Path(place))
         source = Clock(job.source)
@@ -173,6 +176,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--micro-tokens", type=int, default=LoopConfig().micro_tokens)
     parser.add_argument("--shards", type=Path, help="pretrain from token shards instead of fresh random ids")
     parser.add_argument("--recompute", action="store_true", help="recompute activations in the backward pass")
+    parser.add_argument("--lora", type=int, default=0, help="adapters of this rank on all projections alone")
     parser.add_argument("--compile", default="on", choices=["on", "off"], help="the passes between products")
     return parser.parse_args()
 

@@ -74,6 +74,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--samples", type=int, default=8, help="answers a prompt (online jobs)")
     parser.add_argument("--steps", type=int, default=6)
     parser.add_argument("--warmup", type=int, default=2)
+    parser.add_argument("--lora", type=int, default=0, help="sft with peft's adapters of this rank, all else frozen")
     parser.add_argument("--set", nargs="*", default=[], metavar="KEY=VALUE", help="arguments of TRL's configuration")
     return parser.parse_args()
 
@@ -118,9 +119,15 @@ def sft(arguments: argparse.Namespace, common: dict[str, Any], model: Any, token
     count = arguments.batch * (arguments.warmup + arguments.steps)
     rows = [{"prompt": work.as_text(prompt), "completion": answer} for prompt, answer in work.conversations(count)]
     values = {**common, "per_device_train_batch_size": arguments.batch, **changes(arguments)}
+    adapters: dict[str, Any] = {}
+    if arguments.lora:
+        from peft import LoraConfig
+
+        shape: dict[str, Any] = {"r": arguments.lora, "lora_alpha": 2 * arguments.lora, "target_modules": "all-linear"}
+        adapters["peft_config"] = LoraConfig(**shape, task_type="CAUSAL_LM")
     return SFTTrainer(
         model=model, args=SFTConfig(**values), train_dataset=Dataset.from_list(rows), processing_class=tokenizer,
-        callbacks=[clock],
+        callbacks=[clock], **adapters,
     )  # fmt: skip
 
 
