@@ -236,7 +236,8 @@ def test_without_small_products_torch_computes_it(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(torch.backends.mkldnn, "enabled", False)
     head_loops.missing.cache_clear()
     try:
-        assert "small products" in use_head_loops(True)
+        why = use_head_loops(True)
+        assert "small products" in why or "AVX-512" in why  # what is missing first, where both are
         hidden, weight, *_ = problem()
         assert not HeadLoops.serve(hidden, weight)
     finally:
