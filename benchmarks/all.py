@@ -16,8 +16,8 @@ from pair import HERE
 
 # One script a row, and its rounds where three would take too long.
 SCRIPTS: tuple[tuple[str, int], ...] = (
-    ("pretrain", 3), ("pretrain_fp32", 3), ("pretrain_wide", 3), ("sft", 3), ("sft_wide", 3),
-    ("reward_model", 3), ("dpo", 3), ("grpo", 3), ("sample", 3), ("greedy", 3), ("tokenise", 3),
+    ("pretrain", 3), ("pretrain_fp32", 3), ("pretrain_wide", 3), ("sft", 3), ("sft_wide", 3), ("lora", 3),
+    ("reward_model", 3), ("dpo", 3), ("grpo", 3), ("online", 3), ("sample", 3), ("greedy", 3), ("tokenise", 3),
     ("cold_start", 3), ("growth", 1),
 )  # fmt: skip
 

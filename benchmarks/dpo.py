@@ -7,15 +7,14 @@ from __future__ import annotations
 
 import sys
 
-from pair import KEEP_MEMORY, Peer, Row, Side, main, parser
+from beside_trl import ours, peers
+from pair import Row, main, parser
 
 
 def row(job: str, name: str, steps: int) -> Row:
     work = (job, "--size", "tiny8k", "--batch", "4", "--length", "512", "--new", "128", "--steps", str(steps))
-    # gradient checkpointing only costs where memory is at hand; padding-free builds a dense mask on a CPU
-    tuned = Side("trl_train.py", (*work, "--set", "gradient_checkpointing=False"), "hf", KEEP_MEMORY)
-    peers = (Peer("trl", False, (Side("trl_train.py", work, "hf"),)), Peer("trl", True, (tuned,)))
-    return Row(name, "pairs/s", Side("fledge_train.py", work), peers, ("tiny8k",))
+    # padding-free, which TRL has too, builds a dense mask on a CPU
+    return Row(name, "pairs/s", ours(work), peers(work), ("tiny8k",))
 
 
 if __name__ == "__main__":

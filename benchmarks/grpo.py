@@ -9,15 +9,15 @@ from __future__ import annotations
 
 import sys
 
-from pair import KEEP_MEMORY, Peer, Row, Side, main, parser
+from beside_trl import ours, peers
+from pair import Row, main, parser
 
 
 def row(prompt: int, steps: int) -> Row:
     work = ("grpo", "--size", "tiny8k", "--batch", "8", "--samples", "8", "--length", str(prompt), "--new", "128",
             "--steps", str(steps), "--warmup", "1")  # fmt: skip
-    tuned = Side("trl_train.py", (*work, "--set", "gradient_checkpointing=False"), "hf", KEEP_MEMORY)
-    peers = (Peer("trl", False, (Side("trl_train.py", work, "hf"),)), Peer("trl", True, (tuned,)))
-    return Row(f"GRPO step 8x8, {prompt}+128", "s/step", Side("fledge_train.py", work), peers, ("tiny8k",), lower=True)
+    name = f"GRPO step 8x8, {prompt}+128"
+    return Row(name, "s/step", ours(work), peers(work), ("tiny8k",), lower=True)
 
 
 if __name__ == "__main__":

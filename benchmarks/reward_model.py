@@ -1,23 +1,23 @@
 """A reward model on pairs, prompts of 512 tokens with two answers of 128, pairs a second: ours against TRL.
 
-    python benchmarks/reward_model.py [--rounds 3] [--quick]
+    python benchmarks/reward_model.py [--rounds 3] [--steps 2] [--quick]
 """
 
 from __future__ import annotations
 
 import sys
 
-from pair import KEEP_MEMORY, Peer, Row, Side, main, parser
+from beside_trl import ours, peers
+from pair import Row, main, parser
 
 
 def row(steps: int) -> Row:
     work = ("reward", "--size", "tiny8k", "--batch", "4", "--length", "512", "--new", "128", "--steps", str(steps))
-    # gradient checkpointing only costs where memory is at hand
-    tuned = Side("trl_train.py", (*work, "--set", "gradient_checkpointing=False"), "hf", KEEP_MEMORY)
-    peers = (Peer("trl", False, (Side("trl_train.py", work, "hf"),)), Peer("trl", True, (tuned,)))
-    return Row("reward model 512+2x128", "pairs/s", Side("fledge_train.py", work), peers, ("tiny8k",))
+    return Row("reward model 512+2x128", "pairs/s", ours(work), peers(work), ("tiny8k",))
 
 
 if __name__ == "__main__":
-    arguments = parser(__doc__).parse_args()
-    sys.exit(main("reward_model", [row(2 if arguments.quick else 5)], arguments))
+    words = parser(__doc__)
+    words.add_argument("--steps", type=int, default=5, help="timed steps of a process")
+    arguments = words.parse_args()
+    sys.exit(main("reward_model", [row(2 if arguments.quick else arguments.steps)], arguments))

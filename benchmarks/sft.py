@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import sys
 
-from pair import KEEP_MEMORY, Peer, Row, Side, main, parser
+from beside_trl import PLAIN, ours, peers
+from pair import Row, main, parser
 
-PLAIN = ("--set", "gradient_checkpointing=False")
 # TRL's packing makes one row of all; without a kernel for it a dense mask is built, so small rows are best. As many
 # tokens a step as eight conversations have, in rows of 1,024.
 PACKED = (*PLAIN, "packing=True", "max_length=1024", "per_device_train_batch_size=1", "gradient_accumulation_steps=2")
@@ -19,9 +19,7 @@ PACKED = (*PLAIN, "packing=True", "max_length=1024", "per_device_train_batch_siz
 
 def row(size: str, batch: int, steps: int, name: str) -> Row:
     work = ("sft", "--size", size, "--batch", str(batch), "--steps", str(steps))
-    tuned = tuple(Side("trl_train.py", (*work, *extra), "hf", KEEP_MEMORY) for extra in (PLAIN, PACKED))
-    peers = (Peer("trl", False, (Side("trl_train.py", work, "hf"),)), Peer("trl", True, tuned))
-    return Row(name, "real tokens/s", Side("fledge_train.py", work), peers, (size,))
+    return Row(name, "real tokens/s", ours(work), peers(work, (PLAIN, PACKED)), (size,))
 
 
 if __name__ == "__main__":

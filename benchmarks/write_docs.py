@@ -16,8 +16,8 @@ from typing import Any
 from pair import HERE, RESULTS, number, place, read_rows
 
 DOCS = HERE.parent / "docs" / "performance.md"
-FILES = ("pretrain", "pretrain_fp32", "pretrain_wide", "sft", "sft_wide", "reward_model", "dpo", "grpo", "sample",
-         "greedy", "tokenise", "cold_start")  # fmt: skip
+FILES = ("pretrain", "pretrain_fp32", "pretrain_wide", "sft", "sft_wide", "lora", "reward_model", "dpo", "grpo",
+         "online", "sample", "greedy", "tokenise", "cold_start")  # fmt: skip
 # The goals of the table, as (as it comes, tuned) by the start of a job's name and its peer; 0 where there is none.
 GOALS: tuple[tuple[str, str, float, float], ...] = (
     ("pretrain tiny8k, exact fp32", "transformers", 2.0, 1.1),
@@ -31,6 +31,7 @@ GOALS: tuple[tuple[str, str, float, float], ...] = (
     ("DPO 512+2x128, reference live", "trl", 3.5, 2.6),
     ("GRPO step 8x8, 128", "trl", 4.0, 3.0),
     ("GRPO step 8x8, 512", "trl", 6.0, 5.0),
+    ("RLOO step 8x8, 128", "trl", 4.0, 3.0),  # as GRPO
     ("sampling 64 sequences of one prompt", "nanochat", 3.0, 0.0),
     ("sampling", "transformers", 4.5, 0.0),
     ("sampling", "llama.cpp", 1.0, 0.0),

@@ -1,4 +1,5 @@
-"""Ours: training steps of fledge, from the same pieces as its stages. JOB: pretrain, sft, reward, dpo, dpo-live, grpo.
+"""Ours: training steps of fledge, from the same pieces as its stages. JOB: pretrain, sft, reward, dpo, dpo-live, grpo,
+rloo, online-dpo, ppo.
 
     python benchmarks/sides/fledge_train.py pretrain --size tiny8k --batch 8 --length 512
 """
@@ -10,22 +11,23 @@ import json
 import tempfile
 import time
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import fledge_online
 import numpy as np
 import torch
 import work
 
-from fledge.core.config import build
 from fledge.core.machine import compute_dtype, product_rate, set_switches
-from fledge.core.records import Message, Task
+from fledge.core.records import Message
 from fledge.corpus.writing.shards import TokenShards
+from fledge.model.adapters import LoraConfig, add_adapters
 from fledge.model.compiled import compile_model, compiled
 from fledge.model.hf import load_decoder
 from fledge.model.scalar import load_scalar
-from fledge.stages import dpo, grpo
+from fledge.stages import dpo
 from fledge.stages.dialogues import Account, pair_example, read_conversations
 from fledge.stages.pretrain import Documents
 from fledge.stages.rankings import ranking_example
@@ -40,6 +42,19 @@ from fledge.train.objective import Likelihood, Objective
 from fledge.train.optimizer import OptimizerConfig
 from fledge.train.scoring import reference_logp
 from fledge.train.trainee import Trainee
+
+OFFLINE = ("pretrain", "sft", "reward", "dpo", "dpo-live")
+ONLINE = ("grpo", "rloo", "online-dpo", "ppo")
+
+
+@dataclass(frozen=True)
+class Job:
+    """What the loop trains on, what learns beside the policy, and how many updates a step has."""
+
+    source: Source
+    objective: Objective
+    beside: dict[str, Trainee] = field(default_factory=dict)
+    updates: int = 1
 
 
 class RandomIds:
@@ -88,13 +103,14 @@ class Clock:
         self.seconds: list[float] = []
         self.tokens: list[int] = []
         self.last: list[Example] = []
+        self.metrics: Mapping[str, float] = {}
 
     def next(self, step: int, models: Mapping[str, Trainee]) -> GlobalBatch:
         started = time.perf_counter()
         batch = self.inner.next(step, models)
         self.seconds.append(time.perf_counter() - started)
         self.tokens.append(sum(example.tokens for example in batch.examples))
-        self.last = list(batch.examples)
+        self.last, self.metrics = list(batch.examples), batch.metrics
         return batch
 
     def state(self) -> dict[str, Any]:
@@ -112,21 +128,31 @@ def main() -> None:
     dtype = compute_dtype(arguments.dtype)
     folder = work.model_folder(arguments.size)
     decoder = load_scalar(folder) if arguments.job == "reward" else load_decoder(folder)
+    if arguments.lora:
+        add_adapters(decoder, LoraConfig(r=arguments.lora, alpha=2.0 * arguments.lora), 0)
     with tempfile.TemporaryDirectory() as place:
-        inner, objective = make(arguments, folder, dtype, Path(place))
-        source = Clock(inner)
+        job = make(arguments, folder, dtype, Path(place))
+        source = Clock(job.source)
         trainee = Trainee(decoder, OptimizerConfig(lr=1e-4), dtype, recompute=arguments.recompute)
-        total = arguments.warmup + arguments.steps
+        total = (arguments.warmup + arguments.steps) * job.updates
         config = LoopConfig(micro_tokens=arguments.micro_tokens, tensorboard=False)
-        loop = Loop(config, {"policy": trainee}, source, objective, total, Path(place), "")
-        seconds, first = work.timed(loop.step, arguments.steps, arguments.warmup)
-    counted = source.tokens[arguments.warmup :]
+        loop = Loop(config, {"policy": trainee, **job.beside}, source, job.objective, total, Path(place), "")
+
+        def step(number: int) -> None:
+            for update in range(job.updates):
+                loop.step(number * job.updates + update)
+
+        seconds, first = work.timed(step, arguments.steps, arguments.warmup)
+    before = arguments.warmup * job.updates
+    counted = source.tokens[before:]
     rate = {
         "pretrain": work.median(counted) / work.median(seconds),
         "sft": sum(counted) / sum(seconds),  # steps are not alike
-        "grpo": work.median(seconds),  # seconds a step
+        **dict.fromkeys(ONLINE, work.median(seconds)),  # seconds a step
     }.get(arguments.job, arguments.batch / work.median(seconds))
-    facts = loader(source, arguments.warmup, seconds)
+    facts = loader(source, before, seconds)
+    if arguments.job in ONLINE:
+        facts["sampled"] = {key: source.metrics[key] for key in ("answer_tokens", "left_out", "reward")}
     if arguments.job == "pretrain":
         reached = rate * work.train_flops(arguments.size, arguments.length) / 1e9
         facts |= {"gflops": reached, "machine_gflops": product_rate(str(dtype).removeprefix("torch."), 2048, 1.0)}
@@ -138,38 +164,37 @@ def main() -> None:
 
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
-    parser.add_argument("job", choices=["pretrain", "sft", "reward", "dpo", "dpo-live", "grpo"])
+    parser.add_argument("job", choices=[*OFFLINE, *ONLINE])
     parser.add_argument("--size", default="tiny8k")
     parser.add_argument("--batch", type=int, default=8, help="segments, conversations, pairs or prompts a step")
     parser.add_argument("--length", type=int, default=512, help="tokens of a segment or of a prompt")
     parser.add_argument("--new", type=int, default=128, help="tokens of an answer")
-    parser.add_argument("--samples", type=int, default=8, help="answers a prompt (grpo)")
+    parser.add_argument("--samples", type=int, default=8, help="answers a prompt (online jobs)")
     parser.add_argument("--steps", type=int, default=6)
     parser.add_argument("--warmup", type=int, default=2)
     parser.add_argument("--dtype", default="auto", choices=["auto", "float32", "bfloat16"])
     parser.add_argument("--micro-tokens", type=int, default=LoopConfig().micro_tokens)
     parser.add_argument("--shards", type=Path, help="pretrain from token shards instead of fresh random ids")
     parser.add_argument("--recompute", action="store_true", help="recompute activations in the backward pass")
+    parser.add_argument("--lora", type=int, default=0, help="adapters of this rank on all projections alone")
     parser.add_argument("--compile", default="on", choices=["on", "off"], help="the passes between products")
     return parser.parse_args()
 
 
-def make(
-    arguments: argparse.Namespace, folder: Path, dtype: torch.dtype, place: Path
-) -> tuple[Source, Objective]:
+def make(arguments: argparse.Namespace, folder: Path, dtype: torch.dtype, place: Path) -> Job:
     """The stage's source of batches and its objective."""
     if arguments.shards:
         step = arguments.batch * arguments.length
-        return Documents(TokenShards(arguments.shards), arguments.length, step, 0), Likelihood()
+        return Job(Documents(TokenShards(arguments.shards), arguments.length, step, 0), Likelihood())
     if arguments.job == "pretrain":
         rows = work.shape(arguments.size)["vocab_size"]
-        return RandomIds(arguments.batch, arguments.length, rows), Likelihood()
+        return Job(RandomIds(arguments.batch, arguments.length, rows), Likelihood())
     tokenizer = Tokenizer.load(folder)
     count = arguments.batch * (arguments.warmup + arguments.steps)
     if arguments.job == "sft":
-        return Shuffled(conversations(count, tokenizer, place), arguments.batch, 0), Likelihood()
-    if arguments.job == "grpo":
-        return rollouts(arguments, tokenizer), grpo.Grpo("grpo", 0.2, 0.2, max_new_tokens=arguments.new)
+        return Job(Shuffled(conversations(count, tokenizer, place), arguments.batch, 0), Likelihood())
+    if arguments.job in ONLINE:
+        return online(arguments, tokenizer, folder, dtype)
     examples = []
     for index, (prompt, chosen, rejected) in enumerate(work.pairs(count, arguments.length, arguments.new)):
         head = encode_prompt(tokenizer, [Message(role="user", content=prompt)])
@@ -181,12 +206,20 @@ def make(
         else:
             examples.append(pair_example(head, answers[0], answers[1], str(index)))
     if arguments.job == "reward":
-        return Shuffled(examples, arguments.batch, 0), BradleyTerry()
+        return Job(Shuffled(examples, arguments.batch, 0), BradleyTerry())
     if arguments.job == "dpo":
         flat = reference_logp(examples, load_decoder(folder), dtype, arguments.micro_tokens)
-        return Shuffled(attach(examples, "reference", flat), arguments.batch, 0), dpo.Dpo(0.1)
+        return Job(Shuffled(attach(examples, "reference", flat), arguments.batch, 0), dpo.Dpo(0.1))
     shuffled = Shuffled(examples, arguments.batch, 0)
-    return LiveReference(shuffled, folder, dtype, arguments.micro_tokens), dpo.Dpo(0.1)
+    return Job(LiveReference(shuffled, folder, dtype, arguments.micro_tokens), dpo.Dpo(0.1))
+
+
+def online(arguments: argparse.Namespace, tokenizer: Tokenizer, folder: Path, dtype: torch.dtype) -> Job:
+    """Groups, pairs or rollouts sampled from the policy in training."""
+    if arguments.job == "ppo":
+        return Job(*fledge_online.actor_critic(arguments, tokenizer, folder, dtype))
+    make_source = fledge_online.contests if arguments.job == "online-dpo" else fledge_online.groups
+    return Job(*make_source(arguments, tokenizer, folder, dtype))
 
 
 def conversations(count: int, tokenizer: Tokenizer, place: Path) -> list[Example]:
@@ -196,19 +229,6 @@ def conversations(count: int, tokenizer: Tokenizer, place: Path) -> list[Example
             messages = [{"role": "user", "content": prompt}, {"role": "assistant", "content": answer}]
             file.write(json.dumps({"messages": messages}) + "\n")
     return read_conversations([path], tokenizer, "response", 4096, "fail", Account())
-
-
-def rollouts(arguments: argparse.Namespace, tokenizer: Tokenizer) -> grpo.Groups:
-    """Groups sampled from the policy in training. The reward is the peer's: how many letters an answer uses."""
-    count = arguments.batch * (arguments.warmup + arguments.steps)
-    tasks = [
-        Task(id=str(i), messages=(Message(role="user", content=text),), verifier="reward:score", answer={})
-        for i, text in enumerate(work.prompts(count, arguments.length))
-    ]
-    rollout = {"prompts": arguments.batch, "samples": arguments.samples, "max_new_tokens": arguments.new}
-    values = {"model": ".", "tasks": ["."], "optimizer": {"lr": 1e-4}, "rollout": rollout, "dtype": arguments.dtype}
-    config = build(grpo.Config, values)
-    return grpo.Groups(grpo.make_sampler(config, tasks, tokenizer, 4096), config, None, None)
 
 
 def loader(source: Clock, warmup: int, seconds: list[float]) -> dict[str, Any]:

@@ -1,9 +1,9 @@
 """Write a model folder for both sides: random weights of a shape, and a tokenizer whose words are one token each.
 
-    python benchmarks/sides/make_model.py tiny8k
+    python benchmarks/sides/make_model.py tiny8k tiny8k-reward
 
-The tokenizer is not trained: its merges spell out words of three letters with the space before them, so that a text of
-n words has exactly n tokens, in every library.
+``SIZE-reward`` is a reward model of that shape. The tokenizer is not trained: its merges spell out words of three
+letters with the space before them, so that a text of n words has exactly n tokens, in every library.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import work
 from fledge.model.config import DecoderConfig
 from fledge.model.decoder import Decoder
 from fledge.model.hf import save_decoder
+from fledge.model.scalar import ScalarDecoder, save_scalar
 from fledge.tokenizer.bytelevel import QWEN_PATTERN, byte_alphabet
 from fledge.tokenizer.template import write_template
 from fledge.tokenizer.tokenizer import Tokenizer
@@ -25,13 +26,18 @@ from fledge.tokenizer.tokenizer import Tokenizer
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
-    parser.add_argument("sizes", nargs="+", choices=list(work.SHAPES))
+    parser.add_argument("sizes", nargs="+", choices=[*work.SHAPES, *(size + work.REWARD for size in work.SHAPES)])
     for size in parser.parse_args().sizes:
         folder = work.WORK / "models" / size
-        decoder = Decoder(DecoderConfig.model_validate(work.shape(size)))
+        config = DecoderConfig.model_validate(work.shape(size.removesuffix(work.REWARD)))
+        decoder = ScalarDecoder(config) if size.endswith(work.REWARD) else Decoder(config)
         decoder.initialise(0)
         tokenizer = Tokenizer(json.dumps(definition()), settings(), write_template(None))
         tokenizer.save(folder)
+        if isinstance(decoder, ScalarDecoder):
+            decoder.start_score("normal", 0)
+            save_scalar(decoder, folder, tokenizer.endoftext)
+            continue
         ends = {"bos_token_id": None, "eos_token_id": tokenizer.im_end, "pad_token_id": tokenizer.endoftext}
         save_decoder(decoder, folder, ends, torch.float32)
 

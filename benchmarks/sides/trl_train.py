@@ -1,4 +1,5 @@
-"""The peer: TRL's trainers. JOB: sft, reward, dpo, dpo-live, grpo. Defaults are TRL's own; --set changes its arguments.
+"""The peer: TRL's trainers. JOB: sft, reward, dpo, dpo-live, grpo, rloo, online-dpo, ppo. Defaults are TRL's own; --set
+changes its arguments. PPO is in TRL up to 1.12.
 
     python benchmarks/sides/trl_train.py sft --size tiny8k --set gradient_checkpointing=False
 """
@@ -12,7 +13,11 @@ import time
 from pathlib import Path
 from typing import Any
 
+import trl_online
 import work
+
+ONLINE = {"grpo": trl_online.grouped, "rloo": trl_online.grouped, "online-dpo": trl_online.online_dpo,
+          "ppo": trl_online.ppo}  # fmt: skip
 
 
 def main() -> None:
@@ -36,9 +41,11 @@ def main() -> None:
             "lr_scheduler_type": "constant",
         }  # fmt: skip
         clock = make_clock()
-        trainer = {"sft": sft, "reward": reward_model, "dpo": dpo, "dpo-live": dpo, "grpo": grpo}[arguments.job](
-            arguments, common, model, tokenizer, clock, Path(place)
-        )
+        if arguments.job in ONLINE:
+            trainer = ONLINE[arguments.job](arguments, {**common, **changes(arguments)}, model, tokenizer, clock)
+        else:
+            make = {"sft": sft, "reward": reward_model, "dpo": dpo, "dpo-live": dpo}[arguments.job]
+            trainer = make(arguments, common, model, tokenizer, clock, Path(place))
         tokens = count_tokens(trainer) if arguments.job == "sft" else []
         trainer.train()
     seconds = clock.seconds[arguments.warmup :]
@@ -46,7 +53,7 @@ def main() -> None:
     if arguments.job == "sft":
         real, padded = (sum(pair[i] for pair in tokens[arguments.warmup : total]) for i in (0, 1))
         rate, facts = real / sum(seconds), {"real_tokens": real, "padded_tokens": padded}
-    elif arguments.job == "grpo":
+    elif arguments.job in ONLINE:
         rate = work.median(seconds)  # seconds a step
     else:
         rate = arguments.batch / work.median(seconds)
@@ -59,14 +66,15 @@ def main() -> None:
 
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
-    parser.add_argument("job", choices=["sft", "reward", "dpo", "dpo-live", "grpo"])
+    parser.add_argument("job", choices=["sft", "reward", "dpo", "dpo-live", *ONLINE])
     parser.add_argument("--size", default="tiny8k")
     parser.add_argument("--batch", type=int, default=8, help="conversations, pairs or prompts a step")
     parser.add_argument("--length", type=int, default=512, help="tokens of a prompt")
     parser.add_argument("--new", type=int, default=128, help="tokens of an answer")
-    parser.add_argument("--samples", type=int, default=8, help="answers a prompt (grpo)")
+    parser.add_argument("--samples", type=int, default=8, help="answers a prompt (online jobs)")
     parser.add_argument("--steps", type=int, default=6)
     parser.add_argument("--warmup", type=int, default=2)
+    parser.add_argument("--lora", type=int, default=0, help="sft with peft's adapters of this rank, all else frozen")
     parser.add_argument("--set", nargs="*", default=[], metavar="KEY=VALUE", help="arguments of TRL's configuration")
     return parser.parse_args()
 
@@ -111,9 +119,15 @@ def sft(arguments: argparse.Namespace, common: dict[str, Any], model: Any, token
     count = arguments.batch * (arguments.warmup + arguments.steps)
     rows = [{"prompt": work.as_text(prompt), "completion": answer} for prompt, answer in work.conversations(count)]
     values = {**common, "per_device_train_batch_size": arguments.batch, **changes(arguments)}
+    adapters: dict[str, Any] = {}
+    if arguments.lora:
+        from peft import LoraConfig
+
+        shape: dict[str, Any] = {"r": arguments.lora, "lora_alpha": 2 * arguments.lora, "target_modules": "all-linear"}
+        adapters["peft_config"] = LoraConfig(**shape, task_type="CAUSAL_LM")
     return SFTTrainer(
         model=model, args=SFTConfig(**values), train_dataset=Dataset.from_list(rows), processing_class=tokenizer,
-        callbacks=[clock],
+        callbacks=[clock], **adapters,
     )  # fmt: skip
 
 
@@ -165,27 +179,6 @@ def dpo(
     found = tuple(len(first[key]) for key in ("prompt_ids", "chosen_ids", "rejected_ids"))
     assert found == (arguments.length, arguments.new, arguments.new), f"tokens of a pair: {found}"
     return trainer
-
-
-def grpo(
-    arguments: argparse.Namespace, common: dict[str, Any], model: Any, tokenizer: Any, clock: Any, place: Path
-) -> Any:
-    from datasets import Dataset
-    from trl import GRPOConfig, GRPOTrainer
-
-    import reward
-
-    count = arguments.batch * (arguments.warmup + arguments.steps)
-    rows = [{"prompt": work.as_text(text)} for text in work.prompts(count, arguments.length)]
-    assert len(tokenizer(rows[0]["prompt"])["input_ids"]) == arguments.length
-    values = {
-        **common, "per_device_train_batch_size": arguments.batch * arguments.samples,
-        "num_generations": arguments.samples, "max_completion_length": arguments.new, **changes(arguments),
-    }  # fmt: skip
-    return GRPOTrainer(
-        model=model, args=GRPOConfig(**values), reward_funcs=reward.of_completions,
-        train_dataset=Dataset.from_list(rows), processing_class=tokenizer, callbacks=[clock],
-    )  # fmt: skip
 
 
 def count_tokens(trainer: Any) -> list[tuple[int, int]]:

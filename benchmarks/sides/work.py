@@ -29,6 +29,10 @@ SHAPES: dict[str, dict[str, int]] = {
     "small30m": {**_TINY, "hidden_size": 512, "num_hidden_layers": 9, "num_attention_heads": 8,
                  "intermediate_size": 1376, "vocab_size": 8192},
 }  # fmt: skip
+REWARD = "-reward"  # behind a size: the same shape with a scalar head, which rewards answers and is where values start
+# Of the rows of RLOO and PPO, on both sides: TRL's defaults
+RLOO_BETA = 0.05
+PPO: dict[str, Any] = {"epochs": 4, "beta": 0.05, "clip": 0.2, "value_clip": 0.2, "lam": 0.95}
 PAD, START, END = "<|endoftext|>", "<|im_start|>", "<|im_end|>"
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
 IDS = 8192  # of the tokenizer that all models here have

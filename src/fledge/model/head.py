@@ -1,5 +1,7 @@
 """The output head in parts: no (M, V) logits, ever (promise 5).
 
+A weight that is frozen, as under adapters, gets no gradient: neither the product nor the (V, h) it would be stored in.
+
 `token_logp` goes through the vocabulary in blocks, each for all rows: what a block's products need lies in the cache,
 and its rows of the weight's gradient are finished at once. Logits are made again in the backward pass, which makes
 four products. `weighted_nll` is for objectives that are linear in the log-probability with weights known beforehand:
@@ -79,7 +81,7 @@ class _TokenLogp(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, g_logp: Tensor, g_entropy: Tensor) -> tuple[Tensor, Tensor, None, None, None]:
+    def backward(ctx: Any, g_logp: Tensor, g_entropy: Tensor) -> tuple[Tensor, Tensor | None, None, None, None]:
         hidden, weight, targets, lse, logp, entropy = ctx.saved_tensors
         # d logp_t / d z = onehot(t) - p ;  d H / d z = -p (log p + H) ;  z = sharpness * logits
         more = (entropy, -g_entropy * ctx.sharpness) if g_entropy.any() else (None, None)
@@ -87,8 +89,9 @@ class _TokenLogp(torch.autograd.Function):
         chance = logp.exp()
         own = (g_logp * (1 - chance) - g_entropy * chance * (logp + entropy)) * ctx.sharpness
         way = head_loops.backward if ctx.loops else _backward
-        grads = way(hidden, weight, targets, ctx.sharpness, lse, -g_logp * ctx.sharpness, own, *more)
-        return *grads, None, None, None
+        on_share, wanted = -g_logp * ctx.sharpness, ctx.needs_input_grad[1]
+        d_hidden, d_weight = way(hidden, weight, targets, ctx.sharpness, lse, on_share, own, *more, wanted)
+        return d_hidden, d_weight, None, None, None
 
 
 def _forward(
@@ -113,11 +116,13 @@ def _forward(
 
 def _backward(
     hidden: Tensor, weight: Tensor, targets: Tensor, sharpness: float, lse: Tensor, on_share: Tensor, own: Tensor,
-    entropy: Tensor | None, on_entropy: Tensor | None,
-) -> tuple[Tensor, Tensor]:  # fmt: skip
+    entropy: Tensor | None, on_entropy: Tensor | None, with_weight: bool = True,
+) -> tuple[Tensor, Tensor | None]:  # fmt: skip
     """The gradient of the logits is softmax * (on_share + on_entropy * (ln softmax + entropy)), and ``own`` at the
-    target; all (M,) float32. -> gradients of hidden (M, h) and weight (V, h), in their type."""
-    d_hidden, d_weight = torch.zeros_like(hidden, dtype=torch.float32), torch.empty_like(weight)
+    target; all (M,) float32. -> gradients of hidden (M, h) and weight (V, h), in their type; the weight's only
+    ``with_weight``."""
+    d_hidden = torch.zeros_like(hidden, dtype=torch.float32)
+    d_weight = torch.empty_like(weight) if with_weight else None
     for block, rows in _blocks(targets, len(weight)):
         logits = F.linear(hidden, weight[block])
         if entropy is not None and on_entropy is not None:
@@ -125,7 +130,8 @@ def _backward(
         else:
             g = passes.shares(logits, sharpness, lse, on_share)
         g[rows, targets[rows] - block.start] = own[rows].to(g.dtype)
-        torch.mm(g.T, hidden, out=d_weight[block])
+        if d_weight is not None:
+            torch.mm(g.T, hidden, out=d_weight[block])
         d_hidden += g @ weight[block]
     return d_hidden.to(hidden.dtype), d_weight
 
@@ -152,7 +158,7 @@ class _WeightedNll(torch.autograd.Function):
         ctx: Any, hidden: Tensor, weight: Tensor, targets: Tensor, token_weight: Tensor
     ) -> tuple[Tensor, Tensor]:
         way = head_loops.nll if HeadLoops.serve(hidden, weight) else _nll
-        logp, d_hidden, d_weight = way(hidden, weight, targets, token_weight)
+        logp, d_hidden, d_weight = way(hidden, weight, targets, token_weight, ctx.needs_input_grad[1])
         ctx.save_for_backward(d_hidden, d_weight)
         ctx.dtype = weight.dtype
         ctx.mark_non_differentiable(logp)
@@ -160,17 +166,20 @@ class _WeightedNll(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, g: Tensor, _: Tensor) -> tuple[Tensor, Tensor, None, None]:
+    def backward(ctx: Any, g: Tensor, _: Tensor) -> tuple[Tensor, Tensor | None, None, None]:
         d_hidden, d_weight = ctx.saved_tensors
-        return d_hidden * g.to(d_hidden.dtype), (d_weight * g).to(ctx.dtype), None, None
+        on_weight = (d_weight * g).to(ctx.dtype) if d_weight is not None else None
+        return d_hidden * g.to(d_hidden.dtype), on_weight, None, None
 
 
-def _nll(hidden: Tensor, weight: Tensor, targets: Tensor, token_weight: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def _nll(
+    hidden: Tensor, weight: Tensor, targets: Tensor, token_weight: Tensor, with_weight: bool = True
+) -> tuple[Tensor, Tensor, Tensor | None]:
     """Chunks of rows -> log-probabilities (M,), and of -sum of them * token_weight the gradients of hidden (M, h), in
-    its type, and of weight (V, h) in float32."""
+    its type, and, ``with_weight``, of weight (V, h) in float32."""
     rows, step = len(targets), max(1, CHUNK_LOGITS // len(weight))
     logp, d_hidden = hidden.new_empty(rows, dtype=torch.float32), torch.empty_like(hidden)
-    d_weight = torch.zeros(weight.shape, dtype=torch.float32, device=weight.device)
+    d_weight = torch.zeros(weight.shape, dtype=torch.float32, device=weight.device) if with_weight else None
     for a in range(0, rows, step):
         part = slice(a, a + step)
         logits = F.linear(hidden[part], weight)
@@ -180,5 +189,6 @@ def _nll(hidden: Tensor, weight: Tensor, targets: Tensor, token_weight: Tensor) 
         own = (logp[part].exp() - 1) * token_weight[part]
         g.scatter_(1, targets[part, None], own[:, None].to(g.dtype))
         torch.mm(g, weight, out=d_hidden[part])
-        d_weight += g.T @ hidden[part]
+        if d_weight is not None:
+            d_weight += g.T @ hidden[part]
     return logp, d_hidden, d_weight

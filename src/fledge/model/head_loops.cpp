@@ -199,7 +199,7 @@ void backward(const Call& c, const Slopes& s, X* packs, X* slopes, X* turned, fl
         for (int64_t t = 0; t < n; t++) {
             const X* rows = (const X*)c.hidden + t * T * h;
             across(rows, h, c.real(t), h, packs + t * T * h);
-            along(rows, h, c.real(t), h, rows_along + t * T * h);
+            if (d_weight) along(rows, h, c.real(t), h, rows_along + t * T * h);
         }
         for (int64_t begin = 0; begin < c.vocabulary; begin += SPAN) {
             const int64_t real = std::min(SPAN, c.vocabulary - begin);
@@ -212,6 +212,7 @@ void backward(const Call& c, const Slopes& s, X* packs, X* slopes, X* turned, fl
                 const Right<X> right = right_side(to, room.data());
                 c.product(h, T, SPAN, ALONG, right.step, T, begin > 0, turned, right.at, sums + t * h * T, PAIRS<X>);
             }
+            if (!d_weight) continue;
 #pragma omp for schedule(static)
             for (int64_t first = 0; first < (real + PART - 1) / PART * PART; first += PART) {
                 for (int64_t t = 0; t < n; t += GROUP)
@@ -317,7 +318,7 @@ void nll(const Call& c, const float* weight, X* packs, X* slopes, X* turned, Kep
         for (int64_t t = 0; t < n; t++) {
             const X* from = (const X*)c.hidden + t * T * h;
             across(from, h, c.real(t), h, packs + t * T * h);
-            along(from, h, c.real(t), h, rows_along + t * T * h);
+            if (d_weight) along(from, h, c.real(t), h, rows_along + t * T * h);
         }
 #pragma omp for schedule(static)
         for (int64_t u = 0; u < rows / T; u++) {
@@ -344,6 +345,7 @@ void nll(const Call& c, const float* weight, X* packs, X* slopes, X* turned, Kep
                               sums + (begin + t) * h * T, PAIRS<X>);
                 }
             }
+            if (!d_weight) continue;
 #pragma omp for schedule(static)
             for (int64_t p = 0; p < rows / PART; p++)
                 for (int64_t t = 0; t < here; t += GROUP)
@@ -372,6 +374,7 @@ void fledge_head(int half, const Call* c, void* packs, void* sums, float* lse, f
 }
 
 // packs: room for 2 n T h, slopes and turned: for so many X, sums: n h T -> d_hidden (M, h), d_weight (V, h)
+// or null, where the weight is frozen: then that product is not made, and half of packs is room for nothing
 void fledge_head_backward(int half, const Call* c, const Slopes* s, void* packs, void* slopes, void* turned, float* sums,
                           void* d_hidden, void* d_weight) {
     half ? backward(*c, *s, (bf16*)packs, (bf16*)slopes, (bf16*)turned, sums, (bf16*)d_hidden, (bf16*)d_weight)
@@ -384,7 +387,8 @@ int64_t fledge_head_nll_kept(const Call* c) { return tiles_kept(*c) * parts(*c) 
 int64_t fledge_head_nll_rows(const Call* c) { return spans(*c) * SPAN; }
 
 // weight (n T,), zeros beyond M; packs: room for 2 n T h, slopes and turned: for so many X, kept: bytes, sums: n h T
-// -> logp (M,), of -sum of logp * weight the gradients d_hidden (M, h) and d_weight (`fledge_head_nll_rows`, h) float
+// -> logp (M,), of -sum of logp * weight the gradients d_hidden (M, h) and d_weight (`fledge_head_nll_rows`, h) float,
+// or null, as above
 void fledge_head_nll(int half, const Call* c, const float* weight, void* packs, void* slopes, void* turned, void* kept,
                      float* sums, float* logp, void* d_hidden, float* d_weight) {
     half ? nll(*c, weight, (bf16*)packs, (bf16*)slopes, (bf16*)turned, (Kept*)kept, sums, logp, (bf16*)d_hidden, d_weight)

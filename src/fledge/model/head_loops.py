@@ -117,10 +117,11 @@ def forward(
 
 def backward(
     hidden: Tensor, weight: Tensor, targets: Tensor, sharpness: float, lse: Tensor, on_share: Tensor, own: Tensor,
-    entropy: Tensor | None, on_entropy: Tensor | None,
-) -> tuple[Tensor, Tensor]:  # fmt: skip
+    entropy: Tensor | None, on_entropy: Tensor | None, with_weight: bool = True,
+) -> tuple[Tensor, Tensor | None]:  # fmt: skip
     """The gradient of the logits is softmax * (on_share + on_entropy * (ln softmax + entropy)), and ``own`` at the
-    target; all (M,) float32. -> gradients of hidden (M, h) and weight (V, h), in their type."""
+    target; all (M,) float32. -> gradients of hidden (M, h) and weight (V, h), in their type; the weight's only
+    ``with_weight``."""
     call, loops = _call(hidden, weight, targets, sharpness, entropy is not None), _library()
     rows, size = hidden.shape
     room = -(-rows // TILE) * TILE
@@ -131,18 +132,21 @@ def backward(
     sizes = (2 * room * size, loops.fledge_head_slopes(byref(call)), loops.fledge_head_turned(byref(call)))
     packs, slopes, turned = (hidden.new_empty(n) for n in sizes)
     sums = hidden.new_empty(room * size, dtype=torch.float32)
-    d_hidden, d_weight = torch.empty_like(hidden), torch.empty_like(weight)
-    with named("head_backward", 6 * rows * weight.numel()):
+    d_hidden, d_weight = torch.empty_like(hidden), torch.empty_like(weight) if with_weight else None
+    with named("head_backward", (6 if with_weight else 4) * rows * weight.numel()):
         loops.fledge_head_backward(
             int(hidden.dtype == torch.bfloat16), byref(call), byref(_Slopes(*[x.data_ptr() for x in columns])),
-            *[x.data_ptr() for x in (packs, slopes, turned, sums, d_hidden, d_weight)],
+            *[x.data_ptr() for x in (packs, slopes, turned, sums, d_hidden)], _pointer(d_weight),
         )  # fmt: skip
     return d_hidden, d_weight
 
 
-def nll(hidden: Tensor, weight: Tensor, targets: Tensor, token_weight: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def nll(
+    hidden: Tensor, weight: Tensor, targets: Tensor, token_weight: Tensor, with_weight: bool = True
+) -> tuple[Tensor, Tensor, Tensor | None]:
     """-> log-probabilities (M,), and of -sum of them * token_weight (M,) the gradients of hidden (M, h), in its type,
-    and of weight (V, h) in float32. Three products: for vocabularies of which a few hundred rows can be kept."""
+    and, ``with_weight``, of weight (V, h) in float32. Three products, or two: for vocabularies of which a few hundred
+    rows can be kept."""
     call, loops = _call(hidden, weight, targets, 1.0, with_entropy=False), _library()
     (rows, size), room = hidden.shape, -(-len(hidden) // TILE) * TILE
     weights = torch.nn.functional.pad(token_weight.float(), (0, room - rows))
@@ -151,13 +155,19 @@ def nll(hidden: Tensor, weight: Tensor, targets: Tensor, token_weight: Tensor) -
     kept = hidden.new_empty(loops.fledge_head_nll_kept(byref(call)), dtype=torch.uint8)
     sums, logp = hidden.new_empty(room * size, dtype=torch.float32), hidden.new_zeros(rows, dtype=torch.float32)
     d_hidden = torch.empty_like(hidden)
-    d_weight = hidden.new_empty(loops.fledge_head_nll_rows(byref(call)), size, dtype=torch.float32)
-    with named("head", 6 * rows * weight.numel()):
+    room_rows = loops.fledge_head_nll_rows(byref(call))
+    d_weight = hidden.new_empty(room_rows, size, dtype=torch.float32) if with_weight else None
+    with named("head", (6 if with_weight else 4) * rows * weight.numel()):
         loops.fledge_head_nll(
             int(hidden.dtype == torch.bfloat16), byref(call),
-            *[x.data_ptr() for x in (weights, packs, slopes, turned, kept, sums, logp, d_hidden, d_weight)],
+            *[x.data_ptr() for x in (weights, packs, slopes, turned, kept, sums, logp, d_hidden)], _pointer(d_weight),
         )  # fmt: skip
-    return logp, d_hidden, d_weight[: len(weight)]
+    return logp, d_hidden, d_weight[: len(weight)] if d_weight is not None else None
+
+
+def _pointer(tensor: Tensor | None) -> int | None:
+    """Null where there is none."""
+    return tensor.data_ptr() if tensor is not None else None
 
 
 def _error() -> float:
@@ -182,5 +192,5 @@ def _error() -> float:
         gradients = backward(hidden, weight, targets, 1.0, lse, -ups[0], own, found[1], -ups[1])
         whole = nll(hidden, weight, targets, -ups[0])
         pairs = zip((*found, *gradients, *whole), (logp, entropy, *wanted, logp, *alone), strict=True)
-        errors += [float((a.float() - b.detach()).norm() / b.detach().norm()) for a, b in pairs]
+        errors += [float((a.float() - b.detach()).norm() / b.detach().norm()) for a, b in pairs if a is not None]
     return max(errors)
