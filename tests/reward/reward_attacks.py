@@ -161,6 +161,58 @@ MACHINE: dict[str, Attack] = {
         attempt('truncate', file.truncate, 1 << 40)
         """,
     ),
+    "disk, files that are removed and kept open": Attack(
+        """
+        held = []
+        while len(held) < 4000:
+            try:
+                held.append(os.open('x', os.O_RDWR | os.O_CREAT))
+                os.unlink('x')
+                while os.write(held[-1], bytes(1 << 20)): pass
+            except OSError as problem:
+                if problem.errno == 28: break  # no space left
+                if problem.errno == 24: held.append(None)  # too many files
+        held = [one for one in held if one is not None]
+        if sum(os.fstat(one).st_blocks * 512 for one in held) > 100 << 20: print('BREACH')
+        """,
+        limits={"cpu": 20},
+        ends=("done", "disk"),
+    ),
+    "disk, folders without end": Attack(
+        """
+        n = 0
+        while n < 200000:
+            os.mkdir(str(n))
+            n += 1
+        print('BREACH')
+        """,
+        limits={"cpu": 20},
+        ends=("done", "disk"),
+    ),
+    "disk, folders in folders, deeper than a path can say": Attack(
+        """
+        n = 0
+        while n < 20000:
+            os.mkdir('x' * 200)
+            os.chdir('x' * 200)
+            n += 1
+        print('BREACH')
+        """,
+        quick=True,
+        limits={"cpu": 20},
+        ends=("done", "disk"),
+    ),
+    "disk, a folder that nobody may list": Attack(
+        """
+        os.mkdir('hidden', 0o300)
+        n = 0
+        while n < 4000:
+            open(f'hidden/{n}', 'wb').write(b'x' * (1 << 16))
+            n += 1
+        print('BREACH')
+        """,
+        ends=("done", "disk"),
+    ),
     "endless loop": Attack("while True: pass", quick=True, limits={"wall": 0.3}, ends=("timeout",)),
     "endless loop inside one operation": Attack(
         """
@@ -357,6 +409,16 @@ MACHINE: dict[str, Attack] = {
         attempt('make', os.mkdir, OTHERS + '/mine')
         found = [name for name in os.listdir('.')]
         if found: print('BREACH', found)
+        """,
+        quick=True,
+    ),
+    "marks outside its room, for the jobs that follow": Attack(
+        """
+        here = os.getcwd()
+        for top in ('/', '/tmp', '/var/tmp', '/dev', '/dev/shm', '/run', '/usr', os.path.dirname(here)):
+            if top != here:
+                attempt(top, open, top + '/mark', 'w')
+                attempt(top, os.mkdir, top + '/marks')
         """,
         quick=True,
     ),

@@ -97,6 +97,13 @@ VERDICT: dict[str, Attack] = {
         """,
         quick=True,
     ),
+    "ctypes: integers that are other integers": Attack(
+        """
+        for number in range(1, 257):  # the small ones that the interpreter shares; nothing of ours may count with them
+            ctypes.c_uint32.from_address(id(number) + 24).value = 41
+        """,
+        quick=True,
+    ),
     "patched modules of the sandbox": Attack(
         """
         for name, module in list(sys.modules.items()):

@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 from reward_attacks import MACHINE, PRELUDE, TESTS, Attack
 from reward_forgeries import VERDICT
-from reward_kinds import KINDS
+from reward_kinds import KINDS, MISSING, every_kind
 
 from fledge.reward import sandbox
 from fledge.reward.sandbox import Job, Limits, run_many, run_python
@@ -92,14 +92,20 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
 
 
 def _cases() -> list[object]:
-    """The quick third runs under the protection that is used here; the long suite runs all under all."""
-    return [
+    """The quick third runs under the protection that is used here; the long suite runs all under all. A protection that
+    does not start here is one test that skips and says why."""
+    cases = [
         pytest.param(
             kind, attack, id=f"{kind}: {name}", marks=[] if attack.quick and kind == KINDS[0] else [pytest.mark.long]
         )
         for kind in KINDS
         for name, attack in ATTACKS.items()
     ]
+    missing = [
+        pytest.param(kind, None, id=f"{kind}: all", marks=pytest.mark.skip(reason=f"{kind}: {why}"))
+        for kind, why in MISSING.items()
+    ]
+    return [*cases, *missing]
 
 
 @pytest.mark.parametrize(("kind", "attack"), _cases())
@@ -126,33 +132,41 @@ def test_an_attack_is_contained_and_fails(
     assert world.heard() == []
 
 
-def test_two_runs_at_once_do_not_see_each_other() -> None:
-    """Each leaves a mark in its room and its memory, waits for the other to do so, and looks around."""
+@pytest.mark.parametrize("kind", every_kind())
+def test_runs_at_once_do_not_see_each_other(kind: str) -> None:
+    """Each leaves marks in its room, its memory and wherever it can, waits for the others to do so, and looks around."""
     code = """
 import os, sys, time
-open('mark-NUMBER', 'w').write('secret NUMBER')
-time.sleep(0.3)
-seen = os.listdir('.')
-for top in ('/tmp', os.path.dirname(os.getcwd()), '/proc', '/dev/shm'):
-    try: seen += os.listdir(top)
+tops = ('/', '/tmp', os.path.dirname(os.getcwd()), '/dev', '/dev/shm')
+for top in ('.', *tops):
+    try: open(top + '/mark-NUMBER', 'w').write('secret NUMBER')
     except OSError: pass
-def f(x): return sorted(set(seen)), os.getpid()
+time.sleep(0.4)
+seen = os.listdir('.')
+for top in (*tops, '/proc'):
+    try: names = os.listdir(top)
+    except OSError: continue
+    seen += [name for name in names if name.startswith('mark') or name.isdigit()]
+near = {*range(2, 200), *range(os.getpid() - 200, os.getpid() + 200)} - {os.getpid()}
+def f(x): return sorted(set(seen)), sum(heard(pid) for pid in near if pid > 1)
+def heard(pid):
+    try: os.kill(pid, 0)
+    except OSError: return False
+    return True
 """
-    tests = "assert f(1)[0] == ['mark-NUMBER']"
+    tests = "assert f(1) == (['mark-NUMBER'], 0)"
     jobs = [Job(code.replace("NUMBER", n), "f", tests.replace("NUMBER", n), Limits(wall=30)) for n in ("one", "two")]
     found: dict[int, list[sandbox.Result]] = {}
     # two callers with a warden each, and one caller with two wardens
-    callers = [threading.Thread(target=lambda i=i: found.update({i: [run_python(**_of(jobs[i]))]})) for i in (0, 1)]
+    callers = [
+        threading.Thread(target=lambda i=i: found.update({i: run_many([jobs[i]], workers=1, kind=kind)})) for i in (0, 1)
+    ]
     for caller in callers:
         caller.start()
     for caller in callers:
         caller.join()
-    results = [*found[0], *found[1], *run_many(jobs, workers=2)]
+    results = [*found[0], *found[1], *run_many(jobs, workers=2, kind=kind)]
     assert all(result.passed_all for result in results), results
-
-
-def _of(job: Job) -> dict[str, object]:
-    return {"code": job.code, "entry": job.entry, "tests": job.tests, "limits": job.limits}
 
 
 def test_how_many_there_are() -> None:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from reward_kinds import KINDS
+from reward_kinds import KINDS, every_kind
 
 from fledge.reward import sandbox
 from fledge.reward.sandbox import Job, Limits, Result, run_many, run_python
@@ -16,7 +16,7 @@ from fledge.reward.sandbox import Job, Limits, Result, run_many, run_python
 pytestmark = pytest.mark.skipif(not KINDS, reason="this machine cannot confine code: no namespaces, no Landlock")
 
 
-@pytest.fixture(params=[pytest.param(kind, marks=[pytest.mark.long] * (kind != KINDS[0])) for kind in KINDS])
+@pytest.fixture(params=every_kind())
 def kind(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 

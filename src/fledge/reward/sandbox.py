@@ -36,8 +36,10 @@ from pathlib import Path
 from typing import Any
 
 from fledge.core.errors import FledgeError
+from fledge.reward.jail import DEVICES, rooms
 
 KINDS = ("bubblewrap", "namespaces", "landlock")
+ALONE = ("bubblewrap alone", "namespaces alone")  # without Landlock, as before Linux 6.2: tests ask for these
 UNPROTECTED = "FLEDGE_UNPROTECTED_CODE"  # 1: run code where nothing can confine it
 _GRACE = 5.0  # seconds that the warden may take beyond a job's own limit
 _START = "import sys; sys.path.insert(0, sys.argv.pop(1)); from jail import warden; warden.main()"
@@ -195,6 +197,8 @@ def probe(path, host):
     attempt("signals others by a file's owner", lambda: fcntl.fcntl(os.pipe()[0], fcntl.F_SETOWN, os.getppid()))
     attempt("truncates files", lambda: os.truncate(path, 0))
     attempt("changes times of files", lambda: os.utime(path))
+    for top in {"/", "/tmp", "/dev", "/dev/shm"} - {os.getcwd()}:
+        attempt(f"leaves files in {top}", lambda: open(top + "/fledge-probe", "w").close())
     if os.environ:
         gaps.append("sees the environment")
     try:
@@ -226,12 +230,16 @@ def probe(kind: str) -> list[str]:
 def _work_off(jobs: Sequence[Job], todo: queue.SimpleQueue[int], results: list[Result | None], kind: str) -> None:
     place = _next(todo)
     while place is not None:
-        with _warden(kind) as warden:
+        with _warden(kind, max(job.limits.disk for job in jobs)) as warden:
+            fresh = True
             while place is not None:
                 result = results[place] = warden.run(jobs[place])
-                place = _next(todo)
-                if result.status == "broken":
-                    break  # a new warden for the others
+                broken = result.status == "broken"
+                if broken and not fresh:
+                    break  # perhaps by what ran before it: this one again, with a new warden
+                place, fresh = _next(todo), False
+                if broken:
+                    break
 
 
 def _next(todo: queue.SimpleQueue[int]) -> int | None:
@@ -242,26 +250,28 @@ def _next(todo: queue.SimpleQueue[int]) -> int | None:
 
 
 @contextmanager
-def _warden(kind: str) -> Iterator[_Warden]:
+def _warden(kind: str, disk: int) -> Iterator[_Warden]:
     base = tempfile.mkdtemp(prefix=f"fledge-sandbox-{os.getpid()}-")
     try:
-        warden = _Warden(kind, base)
+        warden = _Warden(kind, base, disk)
         try:
             yield warden
         finally:
             warden.close()
     finally:
+        with suppress(OSError):
+            rooms.empty(base)
         shutil.rmtree(base, ignore_errors=True)
 
 
 class _Warden:
-    """One warm, confined interpreter."""
+    """One warm, confined interpreter. `disk`: the most bytes that any of its jobs may write."""
 
-    def __init__(self, kind: str, base: str) -> None:
+    def __init__(self, kind: str, base: str, disk: int) -> None:
         readable = runtime_paths()
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115  (closed in close)
         self._process = subprocess.Popen(
-            _command(kind, base, readable),
+            _command(kind, base, readable, disk),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._errors,
@@ -357,22 +367,27 @@ def runtime_paths() -> list[str]:
     return kept
 
 
-def _command(kind: str, base: str, readable: list[str]) -> list[str]:
+def _command(kind: str, base: str, readable: list[str], disk: int) -> list[str]:
     if not sys.platform.startswith("linux"):
         raise SandboxUnavailable(f"no sandbox for {sys.platform}")
     here = str(Path(__file__).resolve().parent)
     python = os.path.realpath(sys.executable)
     inner = [python, "-I", "-S", "-B", "-X", "utf8", "-c", _START, here, kind, base]
-    if kind != "bubblewrap":
+    if not kind.startswith("bubblewrap"):
         return inner
     bubblewrap = shutil.which("bwrap")
     if bubblewrap is None:
         raise SandboxUnavailable("bwrap is not installed")
-    command = [bubblewrap, "--unshare-all", "--die-with-parent", "--new-session", "--clearenv", "--tmpfs", "/tmp"]
-    command += ["--dev", "/dev", "--tmpfs", base]
+    # Nothing of its own can be written but the room at `base`: not /tmp, /dev or the root, where the next job would
+    # find it. Landlock forbids it too, on kernels that have it.
+    command = [bubblewrap, "--unshare-all", "--die-with-parent", "--new-session", "--as-pid-1", "--clearenv"]
+    command += ["--cap-drop", "ALL", "--size", str(disk), "--tmpfs", base]
     for path in [*readable, python, os.path.join(here, "jail")]:
         if os.path.islink(path):
             command += ["--symlink", os.readlink(path), path]
         else:
             command += ["--ro-bind", path, path]
+    for path in DEVICES:
+        command += ["--dev-bind", path, path]
+    command += ["--remount-ro", "/"]
     return [*command, "--chdir", "/", *inner]

@@ -13,7 +13,6 @@ import json
 import os
 import resource
 import select
-import shutil
 import signal
 import struct
 import sys
@@ -22,9 +21,8 @@ import traceback
 from collections.abc import Callable
 from typing import Any
 
-from . import cell, confine
+from . import DEVICES, cell, confine, rooms
 
-DEVICES = ("/dev/null", "/dev/zero", "/dev/urandom")
 _TICK = 0.05
 
 
@@ -52,11 +50,15 @@ def write_frame(message: dict[str, Any]) -> None:
 
 
 class Warden:
-    """Runs jobs one after the other. `kind` says what surrounds it: bubblewrap, namespaces or landlock."""
+    """Runs jobs one after the other. `kind` says what surrounds it: bubblewrap, namespaces or landlock, the first two
+    also as "... alone": without Landlock inside."""
 
     def __init__(self, kind: str, readable: list[str], base: str) -> None:
-        self.kind, self.readable = kind, readable
-        self.room = "/tmp" if kind == "namespaces" else os.path.join(base, f"room{os.getpid()}")
+        self.kind, _, alone = kind.partition(" ")
+        self.landlock, self.readable = not alone, readable
+        # The file system at the base is bubblewrap's own: the room is all of it, so nothing beside it can be written.
+        places = {"namespaces": "/tmp", "bubblewrap": base}
+        self.room = places.get(self.kind) or os.path.join(base, "room")
 
     def run(self, header: dict[str, Any]) -> None:
         """Run one job in a fork of its own, which alone sees what it says, and reports it.
@@ -114,8 +116,8 @@ class Warden:
         if self.kind == "namespaces":
             confine.fresh_tmp(self.room, header["disk"])
             return
-        shutil.rmtree(self.room, ignore_errors=True)
-        os.mkdir(self.room, 0o700)
+        os.makedirs(self.room, 0o700, exist_ok=True)
+        rooms.empty(self.room)
 
     def _fork(self, header: dict[str, Any], descriptors: list[int], work: Callable[[str], None]) -> int:
         """Fork a cell whose descriptors 0, 1, ... are those given. Returns when it has read its frame."""
@@ -163,7 +165,7 @@ class Warden:
     def _confine(self, header: dict[str, Any], files: int) -> None:
         confine.limit(header["memory"], header["cpu"], header["disk"], header["threads"], files)
         if self.kind != "none":
-            found = confine.restrict_files([*self.readable, *DEVICES], [self.room, "/dev/null"])
+            found = self.landlock and confine.restrict_files([*self.readable, *DEVICES], [self.room, "/dev/null"])
             if not found and self.kind == "landlock":
                 raise OSError("no Landlock, or one that cannot forbid to truncate files (before Linux 6.2)")
             confine.drop_privileges()
@@ -195,7 +197,7 @@ class Warden:
                 break
             if self.kind != "namespaces" and time.monotonic() > next_look:
                 next_look = time.monotonic() + _TICK
-                if _used(self.room) > header["disk"]:
+                if self._used(header["disk"], cells[0]) > header["disk"]:
                     status = "disk"
                     break
         texts = header.get("texts", {}) | open_pipes
@@ -206,6 +208,10 @@ class Warden:
             except ValueError:
                 report["status"] = "no verdict"
         return report
+
+    def _used(self, most: int, pid: int) -> int:
+        """Bytes on disk. Files that are removed but open count against the file system where that is the job's own."""
+        return rooms.used(self.room, most) + (0 if self.kind == "bubblewrap" else rooms.held(pid))
 
 
 def _end(cells: list[int]) -> list[int]:
@@ -241,24 +247,13 @@ def _leave(status: int) -> None:
         os._exit(status)
 
 
-def _used(folder: str) -> int:
-    total = 0
-    for place, _, files in os.walk(folder):
-        for name in files:
-            try:
-                total += os.lstat(os.path.join(place, name)).st_blocks * 512 + 4096
-            except OSError:
-                continue
-    return total
-
-
 def main() -> None:
     """Entry: `warden KIND BASE`, the readable paths in the first frame."""
     kind, base = sys.argv[1], sys.argv[2]
     readable = json.loads(read_frame())
     confine.machine()
     sys.path[:] = [path for path in sys.path if not path.endswith("/reward")]
-    if kind == "namespaces":
+    if kind.startswith("namespaces"):
         confine.unshare_all()
         child = os.fork()
         if child:
