@@ -39,7 +39,7 @@ class World:
         self.home.mkdir()
         self.secret.write_bytes(b"hunter2" * 100)
         (self.others / "reward.jsonl").write_text("0\n")
-        self.victim = subprocess.Popen(["sleep", "600"])
+        self.victim = subprocess.Popen(["sleep", "100000"])
         self.unix, self.abstract = str(folder / "socket"), f"fledge-attack-{os.getpid()}"
         families = (socket.AF_INET, socket.AF_INET, socket.AF_UNIX, socket.AF_UNIX)
         kinds = (socket.SOCK_STREAM, socket.SOCK_DGRAM, socket.SOCK_STREAM, socket.SOCK_STREAM)

@@ -63,7 +63,7 @@ def print_scores(folders: Mapping[str, Path], console: Console | None = None) ->
         shown.add_row("all" if not number else "", _cell(language), *texts, style="bold")
     (console or Console(highlight=False)).print(shown)
     for row in found["rows"]:
-        for line in _apart(row["name"], row["cells"]):
+        for line in (*_apart(row["name"], row["cells"]), *_following(row["name"], row["cells"])):
             (console or Console(highlight=False)).print(_cell(line))
         count = sum(entry["n"] for entry in row["skipped"])
         if count:
@@ -84,6 +84,21 @@ def _all_skills(found: Mapping[str, Any]) -> dict[str, list[float]]:
         if len(common) > 1:
             result[language] = [sum(means) / len(common) for means in zip(*common, strict=True)]
     return result
+
+
+def _following(name: str, cells: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
+    """The four numbers of IFEval, where instructions were given."""
+    from fledge.evaluate.following import LEVELS
+
+    for skill, languages in sorted(cells.items()):
+        for language, entry in sorted(languages.items()):
+            if found := entry.get("following"):
+                texts = []
+                for level in LEVELS:
+                    mean, low, high = (f"{100 * found[level][key]:.1f}" for key in ("mean", "low", "high"))
+                    texts.append(f"{level.replace('_', ' ')} {mean} [{low}, {high}]")
+                counts = f"{found['prompt_strict']['n']} prompts, {found['instruction_strict']['n']} instructions"
+                yield f"{name}: {f'{skill} {language}'.strip()}: {', '.join(texts)} of {counts}"
 
 
 def _apart(name: str, cells: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:

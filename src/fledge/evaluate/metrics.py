@@ -38,6 +38,18 @@ def estimate(values: Sequence[float], resamples: int = 1000, seed: int = 0) -> E
     return Estimate(float(data.mean()), float(low), float(high), len(data))
 
 
+def share(parts: Sequence[float], wholes: Sequence[float], resamples: int = 1000, seed: int = 0) -> Estimate:
+    """sum(parts) / sum(wholes) over items, as the instructions followed of those given, with the interval of the
+    bootstrap over items: what belongs to one item is drawn together, since it stands or falls with one reply."""
+    if len(parts) != len(wholes) or not len(wholes) or min(wholes) <= 0:
+        raise ValueError("each item needs a part and a whole above 0")
+    above, below = np.asarray(parts, np.float64), np.asarray(wholes, np.float64)
+    # The same seed draws the same items for both.
+    means = _resampled_means(above, resamples, seed) / _resampled_means(below, resamples, seed)
+    low, high = np.quantile(means, [0.025, 0.975]) if resamples else (float("nan"), float("nan"))
+    return Estimate(float(above.sum() / below.sum()), float(low), float(high), int(below.sum()))
+
+
 def paired_difference(ours: Sequence[float], theirs: Sequence[float], resamples: int = 1000, seed: int = 0) -> Estimate:
     """Mean of `theirs - ours` over the same items, with the paired bootstrap interval: items are drawn, not scores."""
     if len(ours) != len(theirs):

@@ -24,6 +24,7 @@ from fledge.core.errors import DataError
 from fledge.core.progress import progress
 from fledge.core.readers import read_records, write_jsonl
 from fledge.core.records import Message, Task
+from fledge.evaluate import following
 from fledge.evaluate.metrics import estimate as interval
 from fledge.evaluate.prompts import Style
 from fledge.evaluate.replies import Ask, Writer
@@ -272,6 +273,7 @@ def score_rows(tasks: list[Task], replies: dict[str, Row]) -> list[Row]:
     rows = []
     for task, score in zip(answered, scores, strict=True):
         reply = replies[task.id]
+        more = {"followed": following.followed(task, reply["reply"])} if task.verifier == "instructions" else {}
         rows.append(
             {
                 "id": task.id,
@@ -285,6 +287,7 @@ def score_rows(tasks: list[Task], replies: dict[str, Row]) -> list[Row]:
                 "detail": score.detail,
                 "tokens": reply["tokens"],
                 "finish": reply["finish"],
+                **more,
             }
         )
     return rows
@@ -292,7 +295,8 @@ def score_rows(tasks: list[Task], replies: dict[str, Row]) -> list[Row]:
 
 def summarise(rows: list[Row], skipped: Skipped, resamples: int, seed: int) -> dict[str, Any]:
     """`{"skills": {skill: {language: {mean, low, high, n, wording: {...}, level: {...}}}}, "skipped": [...], ...}`;
-    ``seen``, as wording: clean, shared and short items apart, where a corpus is named."""
+    ``seen``, as wording: clean, shared and short items apart, where a corpus is named; ``following``: the four numbers
+    of IFEval where instructions were given (`evaluate.following`)."""
     groups: dict[tuple[str, str], list[Row]] = defaultdict(list)
     for row in rows:
         groups[row["skill"], row["language"]].append(row)
@@ -306,6 +310,8 @@ def summarise(rows: list[Row], skipped: Skipped, resamples: int, seed: int) -> d
                     parts[str(row[key])].append(row["score"])
             if parts:
                 entry[key] = {name: interval(values, resamples, seed).plain() for name, values in sorted(parts.items())}
+        if found := [row["followed"] for row in members if "followed" in row]:
+            entry["following"] = following.summarise(found, resamples, seed)
         entry["cut"] = sum(row["finish"] == "length" for row in members)
         skills[skill][language] = entry
     counts = Counter((task.skill, task.language, reason) for task, reason in skipped)
