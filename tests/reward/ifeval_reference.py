@@ -1,4 +1,4 @@
-"""Verdicts of IFEval's own program, as lm-eval carries it: run by `test_reward_ifeval_parity.py` in a process of its own.
+"""Verdicts of IFEval's own program, as lm-eval carries it: run by `test_reward_ifeval_parity.py` as a process.
 
 Reads lines `{"names", "values", "prompt", "reply"}`, writes lines `{"strict", "loose"}`. Exits with 3, saying why,
 where the program is not installed. Without NLTK's data, which must be downloaded, its sentences cannot be counted: the
@@ -21,7 +21,8 @@ SENTENCES = "length_constraints:number_sentences"
 def reference() -> tuple[Any, bool]:
     """The module with the checks, and whether sentences can be counted. Only the folder of the task is imported: the
     harness around it needs a hundred packages."""
-    missing = [name for name in ("lm_eval", "nltk", "langdetect", "immutabledict") if not importlib.util.find_spec(name)]
+    needed = ("lm_eval", "nltk", "langdetect", "immutabledict")
+    missing = [name for name in needed if not importlib.util.find_spec(name)]
     if missing:
         print(f"not installed: {', '.join(missing)}", file=sys.stderr)
         sys.exit(3)

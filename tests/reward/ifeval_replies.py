@@ -9,7 +9,8 @@ from typing import Any
 PLAIN = "The quick brown fox jumps over the lazy dog and then it runs into the forest to look for its friends."
 POOL = [
     PLAIN, PLAIN.lower(), PLAIN.upper(), f'"{PLAIN}"', f'Sure, here it is:\n"{PLAIN}"', f"**{PLAIN}**", f"*{PLAIN}*",
-    "Yes, of course. I will, as you asked, write it.", "My answer is yes.", "My answer is no", "**My answer is maybe.**",
+    "Yes, of course. I will, as you asked, write it.", "My answer is yes.", "My answer is no",
+    "**My answer is maybe.**",
     "* one\n* two\n* three", "- one\n- two\n- three\n- four", "Here:\n\n* **one**\n* *two*\n  * three", "• one\n• two",
     "1. one\n2. two", "*one* *two* *three*", "**one** and **two**, then *three*", "***one***", "* *\n** **",
     "<<A poem of joy>>\n\nRoses are red.", "<< >>", "<A title>", "<<One\ntwo>>", "# Title\n\nText",
@@ -83,7 +84,7 @@ def _for(name: str, given: Mapping[str, Any]) -> Iterator[str]:
         yield f"{PLAIN} {given['end_phrase']}"
         yield f'"{PLAIN} {given["end_phrase"]}"'
         yield f"{PLAIN} {given['end_phrase']} Bye"
-    elif name.startswith("detectable_format") or name.startswith("detectable_content"):
+    elif name.startswith(("detectable_format", "detectable_content")):
         for count in around:
             yield "\n".join(f"* point {place}" for place in range(count)) or PLAIN
             yield " ".join(f"*part {place}*" for place in range(count)) or PLAIN

@@ -28,7 +28,7 @@ KINDS, MISSING = available()
 
 
 def every_kind() -> list[object]:
-    """Parameters: the kind that is used here, the others in the long suite; those that do not start skip and say why."""
+    """Parameters: the kind that is used here, the others in the long suite; what does not start skips and says why."""
     return [
         *(pytest.param(kind, marks=[pytest.mark.long] * (kind != KINDS[0])) for kind in KINDS),
         *(pytest.param(kind, marks=pytest.mark.skip(reason=f"{kind}: {why}")) for kind, why in MISSING.items()),

@@ -134,7 +134,7 @@ def test_an_attack_is_contained_and_fails(
 
 @pytest.mark.parametrize("kind", every_kind())
 def test_runs_at_once_do_not_see_each_other(kind: str) -> None:
-    """Each leaves marks in its room, its memory and wherever it can, waits for the others to do so, and looks around."""
+    """Each leaves marks in its room, its memory and wherever it can, waits for the others, and looks around."""
     code = """
 import os, sys, time
 tops = ('/', '/tmp', os.path.dirname(os.getcwd()), '/dev', '/dev/shm')
@@ -157,10 +157,12 @@ def heard(pid):
     tests = "assert f(1) == (['mark-NUMBER'], 0)"
     jobs = [Job(code.replace("NUMBER", n), "f", tests.replace("NUMBER", n), Limits(wall=30)) for n in ("one", "two")]
     found: dict[int, list[sandbox.Result]] = {}
+
+    def call(place: int) -> None:
+        found[place] = run_many([jobs[place]], workers=1, kind=kind)
+
     # two callers with a warden each, and one caller with two wardens
-    callers = [
-        threading.Thread(target=lambda i=i: found.update({i: run_many([jobs[i]], workers=1, kind=kind)})) for i in (0, 1)
-    ]
+    callers = [threading.Thread(target=call, args=(place,)) for place in (0, 1)]
     for caller in callers:
         caller.start()
     for caller in callers:

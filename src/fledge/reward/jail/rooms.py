@@ -73,7 +73,7 @@ def empty(room: str) -> None:
             if not entry.is_dir(follow_symlinks=False):
                 os.unlink(entry.path)
                 continue
-            if not entry.stat(follow_symlinks=False).st_mode & 0o700 == 0o700:
+            if entry.stat(follow_symlinks=False).st_mode & 0o700 != 0o700:
                 os.chmod(entry.path, 0o700)
             moved += 1
             target = os.path.join(room, f"{mark}-{moved}")
