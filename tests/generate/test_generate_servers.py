@@ -26,6 +26,7 @@ from fledge.reward.judge import Judge, JudgeConfig
 
 pytestmark = pytest.mark.long
 NEEDED = ("transformers", "fastapi", "uvicorn", "openai")
+TEXT = "the cat"
 CAT = (Message(role="user", content="the cat"),)
 
 
@@ -96,29 +97,33 @@ def remote(endpoint: dict[str, object], **changes: object) -> Remote:
 
 def test_samples_seeds_and_greedy(endpoint: dict[str, object]) -> None:
     """Several samples come one by one where the server gives one whatever n is; where that is not set, it says so."""
-    whole = remote(endpoint).ask([Ask(CAT, n=3, max_tokens=6)])[0]
+    whole = remote(endpoint).ask([Ask(text=TEXT, n=3, max_tokens=6)])[0]
     assert len(whole.samples) == 3 or "split=true asks one by one" in whole.failure
     split = remote(endpoint, split=True, concurrency=1)
-    once, again = (split.ask([Ask(CAT, n=3, max_tokens=6, seed=5)])[0] for _ in range(2))
+    once, again = (split.ask([Ask(text=TEXT, n=3, max_tokens=6, temperature=50, seed=5)])[0] for _ in range(2))
     assert not once.failure
     assert len(once.samples) == 3
     assert [one.text for one in once.samples] == [one.text for one in again.samples]
-    greedy = remote(endpoint).ask([Ask(CAT, max_tokens=6, temperature=0)] * 2)
+    greedy = remote(endpoint).ask([Ask(text=TEXT, max_tokens=6, temperature=0)] * 2)
     assert greedy[0].samples == greedy[1].samples != ()
+    assert greedy[0].samples[0].text.strip(), "control tokens alone have no text: no proof"
+    assert len({one.text for one in once.samples}) > 1, "each sample has a seed of its own"
 
 
 def test_many_at_once_keep_their_places(endpoint: dict[str, object]) -> None:
-    asks = [Ask((Message(role="user", content="the cat " * n),), max_tokens=4, temperature=0) for n in range(1, 9)]
+    asks = [Ask(text="the cat " * n, max_tokens=4, temperature=0) for n in range(1, 9)]
     together, alone = remote(endpoint, concurrency=4).ask(asks), remote(endpoint, concurrency=1).ask(asks)
     assert [one.failure for one in together] == [""] * 8
+    chat = remote(endpoint).ask([Ask(CAT, max_tokens=4, temperature=0)] * 2)
+    assert [one.failure for one in chat] == ["", ""]
     assert [one.samples[0].text for one in together] == [one.samples[0].text for one in alone]
 
 
 def test_stop_and_length(endpoint: dict[str, object]) -> None:
-    long = remote(endpoint).ask([Ask(CAT, max_tokens=4, temperature=0)])[0].samples[0]
+    long = remote(endpoint).ask([Ask(text=TEXT, max_tokens=4, temperature=0)])[0].samples[0]
     assert long.reason in ("length", "stop")
     letters = tuple("abcdefghijklmnopqrstuvwxyz")
-    cut = remote(endpoint).ask([Ask(CAT, max_tokens=60, temperature=0, stop=letters)])[0]
+    cut = remote(endpoint).ask([Ask(text=TEXT, max_tokens=60, temperature=0, stop=letters)])[0]
     assert not cut.failure
     assert len([letter for letter in cut.samples[0].text if letter in letters]) <= 4, "one token after the first"
 
