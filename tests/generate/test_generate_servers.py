@@ -43,7 +43,8 @@ def save_model(folder: Path) -> None:
     )  # fmt: skip
     decoder = Decoder(config)
     decoder.initialise(0)
-    save_decoder(decoder, folder, {"eos_token_id": tokenizer.im_end})
+    # This server samples only where the model says so, whatever temperature is asked for.
+    save_decoder(decoder, folder, {"eos_token_id": tokenizer.im_end, "do_sample": True})
     tokenizer.save(folder)
 
 
