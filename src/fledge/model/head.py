@@ -84,13 +84,16 @@ class _TokenLogp(torch.autograd.Function):
     def backward(ctx: Any, g_logp: Tensor, g_entropy: Tensor) -> tuple[Tensor, Tensor | None, None, None, None]:
         hidden, weight, targets, lse, logp, entropy = ctx.saved_tensors
         # d logp_t / d z = onehot(t) - p ;  d H / d z = -p (log p + H) ;  z = sharpness * logits
-        more = (entropy, -g_entropy * ctx.sharpness) if g_entropy.any() else (None, None)
+        with_entropy = bool(g_entropy.any())
+        on_entropy = -g_entropy * ctx.sharpness if with_entropy else None
         # the target's own entry from its log-probability: near 1, a share in bf16 leaves nothing of 1 - share
         chance = logp.exp()
         own = (g_logp * (1 - chance) - g_entropy * chance * (logp + entropy)) * ctx.sharpness
         way = head_loops.backward if ctx.loops else _backward
-        on_share, wanted = -g_logp * ctx.sharpness, ctx.needs_input_grad[1]
-        d_hidden, d_weight = way(hidden, weight, targets, ctx.sharpness, lse, on_share, own, *more, wanted)
+        d_hidden, d_weight = way(
+            hidden, weight, targets, ctx.sharpness, lse, -g_logp * ctx.sharpness, own,
+            entropy if with_entropy else None, on_entropy, ctx.needs_input_grad[1],
+        )  # fmt: skip
         return d_hidden, d_weight, None, None, None
 
 
