@@ -20,7 +20,7 @@ HERE = Path(__file__).parent
 DECIDED = {
     "change_case:english_capital": "the program's detector takes short English for other languages",
     "change_case:english_lowercase": "the program's detector takes short English for other languages",
-    "language:response_language": "other detectors; what has no letters is in no language here, in any there",
+    "language:response_language": "other detectors",
     "keywords:letter_frequency": "for a sign that is no letter, as '!', the program draws a letter at random",
     "detectable_content:postscript": "the program finds P.S. also inside quotation marks; here it begins a word",
     "length_constraints:nth_paragraph_first_word": "the program counts places with blank paragraphs, numbers without",
