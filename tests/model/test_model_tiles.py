@@ -12,6 +12,7 @@ import torch
 from model_cases import LAYOUTS, attend, config, decoder
 
 from fledge.core.errors import ConfigError
+from fledge.core.machine import cpu_flags
 from fledge.core.native import small_products
 from fledge.model import tiles
 from fledge.model.attention import make_plan, plain_attention
@@ -144,6 +145,7 @@ def test_without_a_compiler_other_paths_are_taken(monkeypatch: pytest.MonkeyPatc
         use_tiles(False)
 
 
+@pytest.mark.skipif("avx512f" not in cpu_flags(), reason="without AVX-512 nothing asks for small products")
 def test_without_small_products_other_paths_are_taken(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.backends.mkldnn, "enabled", False)
     tiles.missing.cache_clear()

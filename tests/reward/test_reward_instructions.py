@@ -32,7 +32,10 @@ CASES: list[tuple[str, dict[str, Any], list[str], list[str]]] = [
         "keywords:letter_frequency", {"letter": "O", "let_relation": "less than", "let_frequency": 2}, ["Oh"], ["Oo"],
     ),
     ("language:response_language", {"language": "zh"}, ["今天天气很好，我们一起去公园散步吧。"], [ENGLISH]),
-    ("language:response_language", {"language": "en"}, [ENGLISH, "3 + 4 = 7", "..."], ["今天天气很好，我们一起去公园散步吧。"]),
+    (
+        "language:response_language", {"language": "en"},
+        [ENGLISH, "3 + 4 = 7", "..."], ["今天天气很好，我们一起去公园散步吧。"],
+    ),
     (
         "language:response_language", {"language": "hi"},
         ["आज मौसम बहुत अच्छा है और हम सब साथ में पार्क जा रहे हैं।"], [ENGLISH],

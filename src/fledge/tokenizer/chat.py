@@ -162,10 +162,8 @@ def fit(encoded: EncodedChat, max_tokens: int | None) -> tuple[EncodedChat | Non
 
 def parse_messages(messages: Messages) -> tuple[Message, ...]:
     """Messages as records; a dict with a wrong role or without a content is refused."""
-    if isinstance(messages, Conversation):
-        return messages.messages
     result = []
-    for index, message in enumerate(messages):
+    for index, message in enumerate(messages.messages if isinstance(messages, Conversation) else messages):
         if not isinstance(message, Message):
             try:
                 message = Message.model_validate(message)

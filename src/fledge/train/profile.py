@@ -21,13 +21,14 @@ from typing import Any
 from torch.profiler import ProfilerActivity
 from torch.profiler import profile as torch_profile
 
-from fledge.core.machine import copy_rate, machine, product_rate
+from fledge.core.machine import Machine, copy_rate, machine, product_rate
 from fledge.train.loop import GlobalBatch, Loop
 from fledge.train.parts import Part, divide
 from fledge.train.trace import MODEL, Account, Amount, read_account
 from fledge.train.watch import Load, Watch, WatchedObjective, WatchedSource, WatchedTrainee, module_spans
 
 LONG = 2.0  # seconds of a step beyond which only one is profiled: a trace of many operations takes long to read
+LONG_PRODUCT = 2.0  # seconds of one product beyond which it is not measured
 ADAMW_BYTES = 40  # a parameter: four tensors read and three written, and for clipping two read and one written
 DISTURBED = 1.1  # a step so much slower without the profiler than under it was not alone on the machine
 
@@ -163,8 +164,7 @@ def take_profile(
     say("measuring the machine")
     facts = machine()
     dtype = str(policy.dtype).removeprefix("torch.")
-    size = 8192 if facts.cuda else 2048
-    rates = [product_rate(dtype, s, device=facts.device) for s in ((size,) if facts.cuda else (1024, size))]
+    ceiling = _product_ceiling(dtype, facts)
     modules = [trainee for trainee in loop.trainees.values() if isinstance(trainee, WatchedTrainee)]
     memory, peak_phase = _memory(modules, watch, account, process)
     each = 1 / cycle
@@ -174,7 +174,7 @@ def take_profile(
         micro_batches=typical.load.micro_batches * each, tokens=typical.load.tokens * each,
         trained=typical.load.trained * each, sampled=typical.load.sampled * each,
         gflop=typical.load.flops(policy.decoder.config) / 1e9 * each,
-        product_ceiling=max(rates), copy_ceiling=copy_rate(device=facts.device),
+        product_ceiling=ceiling, copy_ceiling=copy_rate(device=facts.device),
         parts=divide(
             account, count * cycle, _each(typical, cycle), _each(slow, cycle), bool(facts.cuda),
             sum(map(_updated, modules)),
@@ -244,6 +244,16 @@ def _memory(
         "process at its peak": process,
     }
     return memory, phase
+
+
+def _product_ceiling(dtype: str, facts: Machine) -> float:
+    """GFLOP/s of the machine's products. The large one is left out where it would take many seconds: bf16 without
+    instructions for it is a hundred times slower than float32."""
+    if facts.cuda:
+        return product_rate(dtype, 8192, device=facts.device)
+    rate = product_rate(dtype, 1024, device=facts.device)
+    seconds = 2 * 2048**3 / 1e9 / rate
+    return max(rate, product_rate(dtype, 2048, device=facts.device)) if seconds < LONG_PRODUCT else rate
 
 
 def _process_peak() -> int:
