@@ -55,7 +55,8 @@ def test_losses_are_the_golden_ones(stage: str, losses: dict[str, list[float]]) 
         GOLDEN.write_text(json.dumps(golden, indent=1) + "\n", encoding="utf-8")
     here = golden.get(kind_of_machine(), {}).get(stage)
     if here is not None:
-        assert losses[stage] == here
+        # a sampling stage's last digit was once seen to differ on the same machine
+        assert losses[stage] == (pytest.approx(here, rel=1e-5) if stage in SAMPLING else here)
         return
     others = [kept[stage] for kept in golden.values() if stage in kept]
     assert others, f"{GOLDEN} holds nothing of {stage}"
