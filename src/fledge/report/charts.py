@@ -18,8 +18,9 @@ POINTS = 400  # more are averaged in bins
 
 # Keys in the order in which they are shown; others follow by name. What is not drawn: the axes, and what never changes.
 _ORDER = (
-    "loss", "nll", "bits_per_byte", "reward", "accuracy", "margin", "chosen", "rejected", "kl", "entropy", "length",
-    "lr", "grad_norm", "tokens_per_second",
+    "loss", "nll", "bits_per_byte", "reward", "reward_best", "reward_worst", "pairs", "groups_with_spread", "accuracy",
+    "held_out_accuracy", "margin", "logp_chosen", "logp_rejected", "kl", "entropy", "answer_tokens", "cut_off",
+    "value_explained", "lr", "grad_norm", "tokens_per_second",
 )  # fmt: skip
 _AXES = {"step", "tokens", "seconds", "epoch", "batch_tokens", "trained_tokens"}
 
