@@ -16,13 +16,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from found import plain, score, this_machine
 
-from fledge.core.artefact import code_version, hardware, versions
+from fledge.core.artefact import code_version, versions
 from fledge.core.config import build
-from fledge.core.machine import compute_dtype, machine, set_switches
+from fledge.core.machine import compute_dtype, set_switches
 from fledge.core.readers import write_jsonl
-from fledge.evaluate import stage as evaluation
-from fledge.evaluate.metrics import Estimate, paired_difference
+from fledge.evaluate.metrics import paired_difference
 from fledge.model.hf import load_decoder
 from fledge.stages import dpo
 from fledge.stages.dialogues import Account, read_preferences
@@ -64,16 +64,17 @@ def main() -> None:
     train, test = given.out / "train.jsonl", given.out / "held_out.jsonl"
     write_jsonl(train, map(json.loads, lines[: given.pairs]))
     write_jsonl(test, map(json.loads, lines[-HELD_OUT:]))
-    before = score(given, given.run / "sft", given.out / "sft-scores")
+    tests, only = given.run / "world/test.jsonl", {"limit": given.items, "skills": UNTOUCHED}
+    before = score(given.run / "sft", tests, given.out / "sft-scores", **only)
     rows = [row for row in measured() if row["seed"] not in given.seeds or row["case"] not in given.cases]
     for seed in given.seeds:
         costs: dict[str, list[float]] = {}
         for case in given.cases:
             name = f"{case.replace(' ', '-').replace(',', '')}-{seed}"
             trained(given, CASES[case], 10 if case.endswith(LONG) else 1, seed, train, given.out / name)
-            after = score(given, given.out / name, given.out / f"{name}-scores")
+            after = score(given.out / name, tests, given.out / f"{name}-scores", **only)
             costs[case] = [after[item] for item in before]
-            row: dict[str, Any] = {"seed": seed, "case": case, "machine": f"{hardware()['cpu']}, {machine().dtype}"}
+            row: dict[str, Any] = {"seed": seed, "case": case, "machine": this_machine()}
             row["before"] = float(np.mean(list(before.values())))
             row |= reward(given.run / "sft", given.out / name, test)
             row["fall"] = plain(paired_difference(costs[case], list(before.values())))
@@ -106,15 +107,6 @@ def trained(
     dpo.run(build(dpo.Config, values), out)
 
 
-def score(given: argparse.Namespace, model: Path, out: Path) -> dict[str, float]:
-    """Of each item of the skills that the pairs do not touch, by its id; greedy."""
-    tasks = given.run / "world/test.jsonl"
-    values = {"model": model, "tasks": tasks, "limit": given.items, "skills": UNTOUCHED, "bootstrap": 0}
-    evaluation.run(build(evaluation.Config, values), out)
-    rows = map(json.loads, (out / "results.jsonl").read_text(encoding="utf-8").splitlines())
-    return {row["id"]: float(row["score"]) for row in rows}
-
-
 def reward(reference: Path, model: Path, pairs: Path) -> dict[str, float]:
     """Accuracy and mean margin of the implicit reward on pairs."""
     examples = read_preferences([pairs], Tokenizer.load(model), 1024, "fail", Account())
@@ -126,10 +118,6 @@ def reward(reference: Path, model: Path, pairs: Path) -> dict[str, float]:
     gain = (gains[0] - gains[1]).reshape(-1, 2)
     margin = BETA * (gain[:, 0] - gain[:, 1])
     return {"accuracy": float((margin > 0).mean()), "margin": float(margin.mean())}
-
-
-def plain(value: Estimate) -> dict[str, Any]:
-    return {key: round(number, 4) for key, number in value.plain().items()}
 
 
 if __name__ == "__main__":

@@ -17,13 +17,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from found import plain, score
 
 from fledge.core.artefact import code_version, hardware, versions
 from fledge.core.config import build
 from fledge.core.machine import compute_dtype, set_switches
 from fledge.core.readers import read_records, write_jsonl
 from fledge.core.records import Preference, Task
-from fledge.evaluate import stage as evaluation
 from fledge.evaluate.metrics import Estimate, paired_difference
 from fledge.stages import dpo, online_dpo
 from fledge.stages.rollouts import Sampler
@@ -48,7 +48,8 @@ def main() -> None:
     given.out.mkdir(parents=True, exist_ok=True)
     tasks = given.out / "tasks.jsonl"
     write_jsonl(tasks, (task for task in read_records(given.run / "world/tasks.jsonl", Task) if task.skill == SKILL))
-    before = score(given, given.run / "sft", given.out / "sft-scores")
+    tests, only = given.run / "world/test.jsonl", {"skills": [SKILL]}
+    before = score(given.run / "sft", tests, given.out / "sft-scores", **only)
     rows: list[dict[str, Any]] = []
     for seed in given.seeds:
         config = online_config(given, tasks, seed)
@@ -60,7 +61,7 @@ def main() -> None:
         dpo.run(build(dpo.Config, values), given.out / f"offline-{seed}")
         online_dpo.run(config, given.out / f"online-{seed}")
         after = {
-            name: score(given, given.out / f"{name}-{seed}", given.out / f"{name}-{seed}-scores")
+            name: score(given.out / f"{name}-{seed}", tests, given.out / f"{name}-{seed}-scores", **only)
             for name in ("offline", "online")
         }
         row: dict[str, Any] = {"seed": seed, "prompts": given.steps * given.prompts, "offline_pairs": pairs}
@@ -106,24 +107,12 @@ def offline_pairs(config: online_dpo.Config, out: Path) -> int:
     return sum(1 for _ in read_records(out, Preference))
 
 
-def score(given: argparse.Namespace, model: Path, out: Path) -> dict[str, float]:
-    """Of each held-out sum, by its id."""
-    values = {"model": model, "tasks": given.run / "world/test.jsonl", "skills": [SKILL], "bootstrap": 0}
-    evaluation.run(build(evaluation.Config, values), out)
-    rows = map(json.loads, (out / "results.jsonl").read_text(encoding="utf-8").splitlines())
-    return {row["id"]: float(row["score"]) for row in rows}
-
-
 def mean(scores: dict[str, float]) -> float:
     return round(float(np.mean(list(scores.values()))), 4)
 
 
 def difference(one: dict[str, float], other: dict[str, float]) -> Estimate:
     return paired_difference(list(one.values()), [other[item] for item in one])
-
-
-def plain(value: Estimate) -> dict[str, Any]:
-    return {key: round(number, 4) for key, number in value.plain().items()}
 
 
 if __name__ == "__main__":

@@ -15,10 +15,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from found import evaluated, this_machine
+
 from fledge.core.artefact import code_version, hardware, read_manifest, versions
 from fledge.core.config import build
-from fledge.core.machine import machine, set_switches
-from fledge.evaluate import stage as evaluation
+from fledge.core.machine import set_switches
 from fledge.evaluate.compare import compare
 from fledge.stages import ppo
 from fledge.train.metrics import read_metrics
@@ -55,17 +56,11 @@ def settings(run: Path, name: str, seed: int, steps: int) -> dict[str, Any]:
     return values
 
 
-def evaluated(model: Path, run: Path, out: Path) -> Path:
-    tasks = str(run / "world/test.jsonl")
-    evaluation.run(build(evaluation.Config, {"model": str(model), "tasks": tasks, "skills": SKILLS}), out)
-    return out
-
-
 def measure(run: Path, out: Path, name: str, seed: int, steps: int) -> dict[str, Any]:
     folder = out / f"{name}-{seed}"
     ppo.run(build(ppo.Config, settings(run, name, seed, steps)), folder)
-    before = evaluated(run / "sft", run, out / "sft-scores")
-    after = evaluated(folder, run, out / f"{name}-{seed}-scores")
+    before = evaluated(run / "sft", run / "world/test.jsonl", out / "sft-scores", skills=SKILLS)
+    after = evaluated(folder, run / "world/test.jsonl", out / f"{name}-{seed}-scores", skills=SKILLS)
     rows = read_metrics(folder)
     moving = [row for row in rows if row["lr"] > 0]
     quarter = max(1, len(moving) // 4)
@@ -77,7 +72,7 @@ def measure(run: Path, out: Path, name: str, seed: int, steps: int) -> dict[str,
 
     bits = [(int(row["step"]), row["bits_per_byte"]) for row in rows if "bits_per_byte" in row]
     return {
-        "name": name, "seed": seed, "machine": f"{hardware()['cpu']}, {machine().dtype}",
+        "name": name, "seed": seed, "machine": this_machine(),
         "seconds": read_manifest(folder)["seconds"],
         "skills": compare(before, after)["skills"],
         "reward": [mean("reward", part) for part in (rows[:WARMUP], *quarters)],

@@ -21,12 +21,13 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, Literal
 
+from found import evaluated
+
 from fledge.core.artefact import code_version, hardware, versions
 from fledge.core.config import build
 from fledge.core.machine import set_switches
 from fledge.core.readers import write_jsonl
 from fledge.core.records import Conversation, Message, Task
-from fledge.evaluate import stage as evaluation
 from fledge.evaluate.compare import compare
 from fledge.stages import grpo, sft
 from fledge.train.metrics import read_metrics
@@ -160,18 +161,16 @@ def measure(given: argparse.Namespace, seed: int) -> dict[str, Any]:
         "loop": {"tensorboard": False, "micro_tokens": 16384},
     }  # fmt: skip
     grpo.run(build(grpo.Config, values), trained)
-    scores = [score(given.out / "tests.jsonl", model, given.out / f"{model.name}-scores") for model in (shown, trained)]
+    tests = given.out / "tests.jsonl"
+    scores = [
+        evaluated(model, tests, given.out / f"{model.name}-scores", max_new_tokens=96) for model in (shown, trained)
+    ]
     logged = read_metrics(trained)
     return {
         "seed": seed,
         "skills": compare(*scores)["skills"],
         "curve": {key: [round(row[key], 4) for row in logged if key in row] for key in CURVES},
     }
-
-
-def score(tests: Path, model: Path, out: Path) -> Path:
-    evaluation.run(build(evaluation.Config, {"model": model, "tasks": tests, "max_new_tokens": 96}), out)
-    return out
 
 
 if __name__ == "__main__":

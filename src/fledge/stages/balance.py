@@ -10,13 +10,13 @@ import numpy as np
 import xxhash
 
 from fledge.core.errors import DataError
-from fledge.stages.training import EpochOrder
+from fledge.stages.training import CursorOrder, EpochOrder
 
 
-class TagOrder:
+class TagOrder(CursorOrder):
     """Draws a tag, then a row of it. Tags come in rounds, a fresh permutation each, so that after every round all have
     been drawn equally often; the rows of a tag come in its own permutations. A row of several tags stands under each.
-    The cursor is one number, as `EpochOrder` has it."""
+    The cursor is one number."""
 
     def __init__(self, tags: Sequence[Sequence[str]], seed: int) -> None:
         """``tags`` of every row. Raises DataError where no row has one."""
@@ -44,13 +44,6 @@ class TagOrder:
         self.taken += 1
         return int(self._rows[tag][order.of_epoch(epoch)[at]])
 
-    def take_many(self, count: int) -> list[int]:
-        return [self.take() for _ in range(count)]
-
-    @property
-    def epochs(self) -> float:
-        return self.taken / self.count
-
     @property
     def never_taken(self) -> int:
         """Rows that have not been drawn so far."""
@@ -72,9 +65,3 @@ class TagOrder:
             "draws_of_each": round(draws, 3), "epochs_of_rarest": round(draws / min(sizes), 3),
             "epochs_of_commonest": round(draws / max(sizes), 3),
         }  # fmt: skip
-
-    def state(self) -> dict[str, Any]:
-        return {"taken": self.taken}
-
-    def load_state(self, state: dict[str, Any]) -> None:
-        self.taken = state["taken"]

@@ -82,7 +82,30 @@ class Order(Protocol):
     def load_state(self, state: dict[str, Any]) -> None: ...
 
 
-class EpochOrder:
+class CursorOrder:
+    """An order of which all follows from how many of ``count`` rows were ``taken``."""
+
+    count: int
+    taken: int
+
+    def take(self) -> int:
+        raise NotImplementedError
+
+    def take_many(self, count: int) -> list[int]:
+        return [self.take() for _ in range(count)]
+
+    @property
+    def epochs(self) -> float:
+        return self.taken / self.count
+
+    def state(self) -> dict[str, Any]:
+        return {"taken": self.taken}
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        self.taken = state["taken"]
+
+
+class EpochOrder(CursorOrder):
     """The order in which examples are taken: a fresh permutation an epoch, from the seed. The cursor is one number.
     Orders of one seed with another ``stream`` are others."""
 
@@ -108,22 +131,9 @@ class EpochOrder:
         self.taken += 1
         return int(self.of_epoch(epoch)[place])
 
-    def take_many(self, count: int) -> list[int]:
-        return [self.take() for _ in range(count)]
-
-    @property
-    def epochs(self) -> float:
-        return self.taken / self.count
-
     @property
     def never_taken(self) -> int:
         return max(0, self.count - self.taken)
-
-    def state(self) -> dict[str, Any]:
-        return {"taken": self.taken}
-
-    def load_state(self, state: dict[str, Any]) -> None:
-        self.taken = state["taken"]
 
 
 def load_start(folder: Path) -> tuple[Decoder, Tokenizer]:
