@@ -312,8 +312,9 @@ def test_scores_of_ids_and_texts(small: Small, tmp_path: Path) -> None:
             (ids, [*two, tokenizer.endoftext]), (ids, two * 5000), (question, ""),
         ]
     )  # fmt: skip
-    assert len(set(scores[[0, 1, 2, 4]].tolist())) == 1  # one answer, however it is handed over and however it ended
-    assert scores[3] != scores[0]
+    # one answer, however it is handed over and however it ended; a last digit may follow from where it stands
+    assert scores[[0, 1, 2, 4]] == pytest.approx(scores[0], abs=1e-6)
+    assert abs(scores[3] - scores[0]) > 1e-5
     assert np.isnan(scores[5])  # does not fit the context
     assert np.isfinite(scores[6])
     assert model.score([(question, "three")])[0] == pytest.approx(scores[3], abs=1e-5)  # whoever stands beside it
