@@ -31,7 +31,7 @@ def doctor() -> None:
     table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
     table.add_column(style="bold")
     table.add_column(overflow="fold")
-    for name, value in [*_machine_rows(), *_rates(facts.device), *_loop_rows(facts), *_disk_rows(), *_sandbox_rows()]:
+    for name, value in [*_machine_rows(), *_rates(facts.device), *_loop_rows(facts), *_cache_rows(facts), *_disk_rows(), *_sandbox_rows()]:
         table.add_row(name, value)
     table.add_row("fledge", _version("fledge"))
     table.add_row("torch", _version("torch"))
@@ -110,6 +110,22 @@ def _loop_rows(facts: Machine) -> list[tuple[str, str]]:
     good = [made if name == "passes" else name for name, reason in why.items() if not reason]
     rest = [f"{name} not: {reason}" for name, reason in why.items() if reason]
     return [("compiled loops", "; ".join([*([", ".join(good)] if good else []), *rest]) + f"  ({facts.dtype})")]
+
+
+def _cache_rows(facts: Machine) -> list[tuple[str, str]]:
+    """How the engine would keep keys and values, asked of the device for the shape of Qwen2-0.5B."""
+    import torch
+
+    from fledge.generate.page_reading import best_reader
+    from fledge.generate.pages import PAGE
+
+    reader = best_reader(facts.device, getattr(torch, facts.dtype), 14, 2, 64, PAGE)
+    how = {
+        "table": f"pages of {PAGE} tokens, which varlen_attn reads through a table",
+        "side by side": "a block for each cohort; pages (paged=True) would be copied side by side for varlen_attn",
+        "gathered": "a block for each cohort; pages (paged=True) would be gathered for plain products",
+    }
+    return [("engine's cache", how[reader])]
 
 
 def _disk_rows() -> list[tuple[str, str]]:

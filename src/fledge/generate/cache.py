@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from fledge.core.shapes import filled
+from fledge.generate.pages import PagedCache
 from fledge.model.attention import PackedAttention, make_plan
 from fledge.model.config import DecoderConfig
 from fledge.model.decoder import Decoder
@@ -99,6 +100,20 @@ class Cache:
         bias = bias.masked_fill(hidden, float("-inf")).repeat_interleave(self.heads, 0)[:, None]
         self.bias = bias if bool(hidden.any()) else None
 
+    def places(self, prompts: npt.NDArray[np.int64], positions: npt.NDArray[np.int64]) -> tuple[Tensor, Tensor]:
+        """Of tokens at ``positions`` of ``prompts``: which are written (all), and where: (T, 2) prompt, column."""
+        device = self.lengths.device
+        at = torch.from_numpy(prompts).to(device)
+        columns = torch.from_numpy(positions).to(device) + (self.width - self.lengths[at] if self.joined else 0)
+        return torch.arange(len(at), device=device), torch.stack([at, columns], 1)
+
+    def write(self, layer: int, places: Tensor, keys: Tensor, values: Tensor) -> None:
+        """keys and values (T, k, d) of prompts, rotated, to T places."""
+        into = (self.own if self.joined else self.prompt)[layer].unflatten(0, (-1, self.heads))
+        prompts, columns = places.unbind(1)
+        into[prompts, :, 0, columns] = keys.to(into.dtype)
+        into[prompts, :, 1, columns] = values.to(into.dtype)
+
     def keep(self, rows: Tensor) -> Tensor:
         """Keep these rows (increasing) and drop the others, in place; prompts without rows go too.
 
@@ -137,7 +152,9 @@ def survivors(keep: Tensor, size: int) -> Tensor:
 class PromptAttention:
     """`Attend` over packed prompts that also writes their keys and values, rotated, into the cache."""
 
-    def __init__(self, cache: Cache, rotary: Rotary, dtype: torch.dtype, layout: Layout, first: int, rows: int) -> None:
+    def __init__(
+        self, cache: Cache | PagedCache, rotary: Rotary, dtype: torch.dtype, layout: Layout, first: int, rows: int
+    ) -> None:
         """The prompts ``first``, ``first + 1``... of the cache, each a segment of the layout, in a tensor of ``rows``
         tokens. Where they have a parent, its tokens are the beginning of each of them."""
         device = cache.lengths.device
@@ -149,19 +166,18 @@ class PromptAttention:
             count = layout.segments - 1
             own = np.concatenate([np.tile(own[:shared], count), own[shared:]])
             prompts = np.concatenate([np.repeat(np.arange(count), shared) + first, prompts[shared:] - 1])
-        self.tokens, self.prompts = (torch.from_numpy(x).to(device) for x in (own, prompts))
-        shift = cache.width - cache.lengths[self.prompts] if cache.joined else 0
-        self.columns = torch.from_numpy(layout.positions[own]).to(device) + shift
+        which, self.places = cache.places(prompts, layout.positions[own])
+        self.tokens = torch.from_numpy(own).to(device)[which]
 
     def __call__(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        into = (self.cache.own if self.cache.joined else self.cache.prompt)[layer].unflatten(0, (-1, k.shape[1]))
         rotated = rotate(k, self.attend.cos, self.attend.sin)
-        into[self.prompts, :, 0, self.columns] = rotated[self.tokens].to(into.dtype)
-        into[self.prompts, :, 1, self.columns] = v[self.tokens].to(into.dtype)
+        self.cache.write(layer, self.places, rotated[self.tokens], v[self.tokens])
         return self.attend(layer, q, k, v)
 
 
-def prefill(decoder: Decoder, cache: Cache, rotary: Rotary, prompts: Sequence[Sequence[int]], chunk: int) -> Tensor:
+def prefill(
+    decoder: Decoder, cache: Cache | PagedCache, rotary: Rotary, prompts: Sequence[Sequence[int]], chunk: int
+) -> Tensor:
     """Run the prompts, about ``chunk`` tokens at a time, into the cache. -> (P, h), hidden states of the last tokens
 
     What all prompts of a part begin with (a system message, examples) is computed once for them.

@@ -7,7 +7,7 @@ tokens, and the rest of its bookkeeping is plain Python, which at a few hundred 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import numpy as np
@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from fledge.generate.cache import Cache
+from fledge.generate.pages import PagedCache, Pages
 from fledge.generate.sampling import Rules, Sampling, draw, uniforms
 from fledge.model.decoder import Decoder
 
@@ -63,17 +64,22 @@ class Group:
 class Cohort:
     """Rows as admitted are numbered; ``ids`` says which of them the current rows are."""
 
-    def __init__(self, decoder: Decoder, groups: list[Group], cache_dtype: torch.dtype) -> None:
+    def __init__(self, decoder: Decoder, groups: list[Group], memory: torch.dtype | Pages) -> None:
+        """``memory``: the pages that its rows share with other cohorts, or of what type a cache of its own is."""
         weight, config = decoder.output_weight, decoder.config
         device = weight.device
         self.origin = [(g, s) for g in groups for s in range(g.first, g.first + g.n)]
         rows, new = len(self.origin), max(g.limit for g in groups)
         prompt_of = [p for p, g in enumerate(groups) for _ in range(g.n)]
         lengths = [len(g.request.prompt) for g in groups]
-        self.cache = Cache(config, lengths, prompt_of, new, cache_dtype, device)
+        self.cache: Cache | PagedCache
+        if isinstance(memory, Pages):
+            self.cache = PagedCache(memory, lengths, prompt_of, [g.limit for g, _ in self.origin])
+        else:
+            self.cache = Cache(config, lengths, prompt_of, new, memory, device)
         self.output = np.zeros((rows, new), np.int64)
         self.logp, self.model_logp = np.zeros((2, rows, new), np.float32)
-        self.length = [0] * rows  # of those that have ended
+        self.length = [0] * rows  # of those that have ended; 0 of the others, and of those that were withdrawn
         self.stopped = [False] * rows
         self.step, self.live = 0, rows
         # of the current rows
@@ -118,11 +124,36 @@ class Cohort:
     def compact(self) -> None:
         """Drop rows that have ended, once they are an eighth of all."""
         rows = len(self.ids)
-        if 8 * (rows - self.live) < rows:
-            return
+        if 8 * (rows - self.live) >= rows:
+            self._drop()
+
+    def leave(self) -> None:
+        """All have ended, and their completions are told: what others can use is given back."""
+        if isinstance(self.cache, PagedCache):
+            self.cache.release()
+
+    def withdraw(self) -> list[Group]:
+        """Give up the last group that goes on, and its memory. -> the samples of it that had not ended, to begin anew:
+        they draw the same numbers again."""
+        group = self.origin[max(self.ids[row] for row, alive in enumerate(self.alive) if alive)][0]
+        samples: list[int] = []
+        for row, number in enumerate(self.ids):
+            owner, sample = self.origin[number]
+            if owner is group and self.alive[row]:
+                self.alive[row] = False
+                samples.append(sample)
+        self.live -= len(samples)
+        self._drop()
+        # runs of neighbours share their prompt again
+        begins = [s for s in samples if s - 1 not in samples]
+        ends = [s for s in samples if s + 1 not in samples]
+        return [replace(group, first=a, n=b - a + 1) for a, b in zip(begins, ends, strict=True)]
+
+    def _drop(self) -> None:
+        """The rows that have ended."""
         self._write()
         kept = [row for row, alive in enumerate(self.alive) if alive]
-        order = self.cache.keep(torch.tensor(kept, device=self.tokens.device))
+        order = self.cache.keep(torch.tensor(kept, dtype=torch.int64, device=self.tokens.device))
         self.ids = [self.ids[row] for row in order.tolist()]
         self.alive = [True] * len(self.ids)
         self.tokens, self.uniform, self.rules = self.tokens[order], self.uniform[:, order], self.rules.select(order)
@@ -139,9 +170,10 @@ class Cohort:
         self._drawn, self._scores = [], []
 
     def completions(self) -> Iterator[tuple[int, int, Completion]]:
-        """(request, sample, completion) of every row, when all have ended."""
+        """(request, sample, completion) of every row that was not withdrawn, when all have ended."""
         self._write()
         for row, (group, sample) in enumerate(self.origin):
-            length = self.length[row]
+            if not (length := self.length[row]):
+                continue
             tokens, logp, model_logp = (t[row, :length].tolist() for t in (self.output, self.logp, self.model_logp))
             yield group.index, sample, Completion(tokens, logp, model_logp, "stop" if self.stopped[row] else "length")

@@ -1,13 +1,14 @@
 """The engine: requests in, completions out. What generates for RL is what evaluates and chats (promise 8).
 
-Requests are admitted in cohorts (cache.py). When half of the places are free again, another cohort joins, and one
-forward serves the rows of all of them; only attention goes cohort by cohort. Rows that have finished leave.
+Requests are admitted in cohorts. When half of the places are free again, another cohort joins, and one forward serves
+the rows of all of them. Rows that have finished leave. Keys and values lie in a block for each cohort (cache.py), over
+which attention goes cohort by cohort, or in pages of one pool (pages.py).
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -19,6 +20,8 @@ from fledge.generate.cohort import Cohort, Completion, Group, Request
 from fledge.generate.defaults import chat_sampling, stop_tokens
 from fledge.generate.loaded import LoadedModel
 from fledge.generate.native import NativeStep, missing
+from fledge.generate.page_reading import best_reader
+from fledge.generate.pages import PAGE, PagedCache, Pages, pages_at_most, pages_at_once
 from fledge.generate.step import Step
 from fledge.model.decoder import Decoder
 from fledge.model.rotary import Rotary
@@ -38,6 +41,10 @@ class Engine:
     many prompt tokens go through the decoder at once. ``compile`` decodes with loops of our own instead of torch's
     operations (native.py): on a CPU, the same but for rounding; the first use on a machine builds them in seconds. None
     does so where it can be; True raises ConfigError where it cannot.
+
+    ``paged`` keeps keys and values in pages of ``page`` tokens, taken as rows grow: what is written is the same but for
+    rounding. None does so where torch's ``varlen_attn`` reads pages through a table: on CUDA, with weights of a type
+    and a kernel for it. When the pages of ``max_tokens`` are used up, the samples that began last begin anew later.
     """
 
     def __init__(
@@ -47,9 +54,12 @@ class Engine:
         max_tokens: int = 1 << 17,
         chunk: int = 4096,
         compile: bool | None = False,
+        paged: bool | None = None,
+        page: int = PAGE,
     ) -> None:
-        if min(max_rows, max_tokens, chunk) < 1:
-            raise ConfigError(f"max_rows={max_rows}, max_tokens={max_tokens}, chunk={chunk}: each must be at least 1")
+        sizes = {"max_rows": max_rows, "max_tokens": max_tokens, "chunk": chunk, "page": page}
+        if min(sizes.values()) < 1:
+            raise ConfigError(f"{', '.join(f'{k}={v}' for k, v in sizes.items())}: each must be at least 1")
         self.generation: dict[str, Any] = {}
         if isinstance(model, LoadedModel):
             self.decoder, self.generation = model.decoder, model.generation
@@ -60,7 +70,17 @@ class Engine:
         why = missing(self.decoder) if compile is not False else ""  # before any work
         if why and compile:
             raise ConfigError(f"compile=True: {why}; or leave compile out")
-        self.compile = compile is not False and not why
+        self.compile = compile is not False and not why and not paged
+        if compile and paged:
+            raise ConfigError("compile=True, paged=True: loops of our own read no pages; choose one of them")
+        self.page = page
+        self.paged = self._reads_pages() if paged is None else paged
+
+    def _reads_pages(self) -> bool:
+        weight, config = self.decoder.output_weight, self.decoder.config
+        heads = config.num_attention_heads, config.num_key_value_heads
+        dtype = Step.cache_dtype(weight)
+        return best_reader(str(weight.device), dtype, *heads, config.head_dim, self.page) == "table"
 
     # ------------------------------------------------------------------------------------------ many
 
@@ -95,24 +115,37 @@ class Engine:
         native = self.compile and NativeStep.serves(self.decoder.output_weight.dtype, rows)
         step = (NativeStep if native else Step)(self.decoder, rotary, positions, rows)
         queue = deque(self._groups(requests, limits))
+        dtype = step.cache_dtype(self.decoder.output_weight)
+        memory = self._pool(queue, dtype) if self.paged else dtype
         cohorts: list[Cohort] = []
+        crowded = False  # samples were withdrawn for want of pages, and none has ended since
         while queue or cohorts:
             free = self.max_rows - sum(cohort.live for cohort in cohorts)
-            due = len(cohorts) < COHORTS and 2 * free >= self.max_rows
-            if queue and (not cohorts or due) and (groups := self._admit(queue, cohorts, free)):
-                cohort = Cohort(self.decoder, groups, step.cache_dtype(self.decoder.output_weight))
+            due = len(cohorts) < COHORTS and 2 * free >= self.max_rows and not crowded
+            fits = self._fit_pages(memory, cohorts) if isinstance(memory, Pages) else self._fit_block(cohorts)
+            if queue and (not cohorts or due) and (groups := self._admit(queue, bool(cohorts), free, fits)):
+                cohort = Cohort(self.decoder, groups, memory)
                 prompts = [g.request.prompt for g in groups]
                 hidden = prefill(self.decoder, cohort.cache, rotary, prompts, self.chunk)
                 ended = self._take([cohort], *step.logits(hidden[cohort.cache.prompt_of], self._usable))
                 cohorts.append(cohort)
             else:
+                if isinstance(memory, Pages) and (back := _make_room(memory, cohorts)):
+                    queue.extendleft(reversed(back))
+                    crowded = True
+                    yield 0, cohorts
+                    cohorts = [cohort for cohort in cohorts if cohort.live]
                 tokens = torch.cat([c.tokens for c in cohorts]) if len(cohorts) > 1 else cohorts[0].tokens
                 hidden = step(tokens, [cohort.cache for cohort in cohorts])
                 ended = self._take(cohorts, *step.logits(hidden, self._usable))
+            crowded = crowded and not ended
             yield ended, cohorts
-            cohorts = [cohort for cohort in cohorts if cohort.live]
             for cohort in cohorts:
-                cohort.compact()
+                if cohort.live:
+                    cohort.compact()
+                else:
+                    cohort.leave()
+            cohorts = [cohort for cohort in cohorts if cohort.live]
 
     def _groups(self, requests: Sequence[Request], limits: list[int]) -> Iterator[Group]:
         """The samples of the requests, shortest prompts first, in parts of at most ``max_rows``."""
@@ -140,20 +173,44 @@ class Engine:
         size = self.decoder.config.vocab_size
         return min(size, self.tokenizer.vocab_size) if self.tokenizer is not None else size
 
-    def _admit(self, queue: deque[Group], cohorts: list[Cohort], free: int) -> list[Group]:
+    def _admit(
+        self, queue: deque[Group], running: bool, free: int, fits: Callable[[Sequence[Group]], bool]
+    ) -> list[Group]:
         """Groups from the head of the queue that fit: at least one where nothing else is running."""
         groups: list[Group] = []
-        held = sum(cohort.cache.size for cohort in cohorts)
-        rows = width = new = 0
+        rows = 0
         while queue:
-            group = queue[0]
-            rows += group.n
-            width, new = max(width, len(group.request.prompt)), max(new, group.limit)
-            size = held + width * (len(groups) + 1) + new * rows
-            if (rows > free or size > self.max_tokens) and (groups or cohorts):
+            rows += queue[0].n
+            if (rows > free or not fits([*groups, queue[0]])) and (groups or running):
                 break
             groups.append(queue.popleft())
         return groups
+
+    def _fit_block(self, cohorts: list[Cohort]) -> Callable[[Sequence[Group]], bool]:
+        """Whether groups fit into ``max_tokens`` as a cohort with a block of its own."""
+        held = sum(cohort.cache.size for cohort in cohorts)
+
+        def fits(groups: Sequence[Group]) -> bool:
+            width, new = max(len(g.request.prompt) for g in groups), max(g.limit for g in groups)
+            return held + width * len(groups) + new * sum(g.n for g in groups) <= self.max_tokens
+
+        return fits
+
+    def _fit_pages(self, pages: Pages, cohorts: list[Cohort]) -> Callable[[Sequence[Group]], bool]:
+        """Whether groups find pages to begin with, and one more for each row, theirs and those that are running."""
+        running = sum(cohort.live for cohort in cohorts)
+
+        def fits(groups: Sequence[Group]) -> bool:
+            begin = sum(pages_at_once(len(g.request.prompt), g.n, pages.size) for g in groups)
+            return begin + sum(g.n for g in groups) + running <= pages.free
+
+        return fits
+
+    def _pool(self, groups: Iterable[Group], dtype: torch.dtype) -> Pages:
+        """``max_tokens`` in pages: no more than all could need, no less than each could alone."""
+        most = [pages_at_most(len(g.request.prompt), g.n, g.limit, self.page) for g in groups]
+        count = min(sum(most), max(self.max_tokens // self.page, max(most)))
+        return Pages(self.decoder.config, count, self.page, dtype, self.decoder.output_weight.device)
 
     def _check(self, index: int, request: Request) -> int:
         """-> how many new tokens each sample may have."""
@@ -222,3 +279,15 @@ class Engine:
     def default_stops(self) -> tuple[int, ...]:
         """The stop ids of requests that name none."""
         return () if self.tokenizer is None else stop_tokens({}, self.tokenizer)
+
+
+def _make_room(pages: Pages, cohorts: list[Cohort]) -> list[Group]:
+    """Each row gets a page for its next token, if it needs one. -> groups that were withdrawn for it, those that began
+    last first. One group alone always has room."""
+    back: list[Group] = []
+    caches = [cohort.cache for cohort in cohorts if isinstance(cohort.cache, PagedCache)]
+    while sum(cache.wanted for cache in caches) > pages.free:
+        back = [cohort for cohort in cohorts if cohort.live][-1].withdraw() + back
+    for cache in caches:
+        cache.grow()
+    return back

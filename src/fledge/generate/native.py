@@ -19,7 +19,7 @@ from torch import Tensor
 from fledge.core.errors import ConfigError
 from fledge.core.native import computes, load_loops, small_products
 from fledge.generate.cache import Cache
-from fledge.generate.step import Step
+from fledge.generate.step import Caches, Step
 from fledge.generate.weights import LayerWeights
 from fledge.model.decoder import Decoder
 from fledge.model.rotary import Rotary
@@ -137,17 +137,18 @@ class NativeStep(Step):
         )  # fmt: skip
         return out
 
-    def __call__(self, tokens: Tensor, caches: list[Cache]) -> Tensor:
-        tokens, known = tokens.contiguous(), [self._rows(cache) for cache in caches]  # whose tensors must live on
-        sets = (_Rows * len(caches))(*[rows for rows, _ in known])
+    def __call__(self, tokens: Tensor, caches: Caches) -> Tensor:
+        blocks = [cache for cache in caches if isinstance(cache, Cache)]  # the engine gives no pages to these loops
+        tokens, known = tokens.contiguous(), [self._rows(cache) for cache in blocks]  # whose tensors must live on
+        sets = (_Rows * len(blocks))(*[rows for rows, _ in known])
         none: list[Tensor | None] = [None] * self.config.num_hidden_layers
-        prompts = _pointers([x for cache in caches for x in cache.prompt or none])
+        prompts = _pointers([x for cache in blocks for x in cache.prompt or none])
         out = torch.empty(len(tokens), self.config.hidden_size, dtype=torch.float32, device="cpu")
         self.library.fledge_step(
-            self.half, byref(self.model), sets, len(caches), tokens.data_ptr(), prompts,
-            _pointers([x for cache in caches for x in cache.own]), out.data_ptr(), self.threads,
+            self.half, byref(self.model), sets, len(blocks), tokens.data_ptr(), prompts,
+            _pointers([x for cache in blocks for x in cache.own]), out.data_ptr(), self.threads,
         )  # fmt: skip
-        for cache in caches:
+        for cache in blocks:
             cache.used += 1
         return out
 

@@ -7,17 +7,35 @@ modules.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Protocol
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from fledge.generate.cache import Cache
+from fledge.generate.page_reading import PagedAttention
+from fledge.generate.pages import PagedCache
 from fledge.generate.weights import LayerWeights, compute_copy
 from fledge.model.decoder import Decoder
 from fledge.model.rotary import Rotary
 
 FEW = 8  # rows up to which torch's float32 products are faster than its bf16 ones on a CPU,
 SMALL = 1 << 21  # if a layer's largest matrix has no more elements
+
+Caches = Sequence[Cache | PagedCache]  # all of one kind
+
+
+class Attention(Protocol):
+    """Of one new token for each row of some caches; writes its key and value into them."""
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """What the caches hold."""
+
+    def __call__(self, layer: int, turned: Tensor, value: Tensor) -> Tensor:
+        """turned (R, k, r + 1, d): for each key head its queries and the key, rotated; value (R, k, d) -> (R, q * d)"""
 
 
 class Step:
@@ -48,15 +66,22 @@ class Step:
         (64 rows, 31 keys, one core with AMX: 362 against 28 microseconds). Elsewhere as the weights."""
         return torch.float32 if weight.device.type == "cpu" else weight.dtype
 
-    def __call__(self, tokens: Tensor, caches: list[Cache]) -> Tensor:
+    def __call__(self, tokens: Tensor, caches: Caches) -> Tensor:
+        attention = self._attention(caches)
         at = torch.cat([cache.positions for cache in caches]) if len(caches) > 1 else caches[0].positions
         turn = self.cos[at][:, None], self.sin[at][:, None]
         x = F.embedding(tokens, self.weights.embedding)
         for index, layer in enumerate(self.weights.layers):
-            x = self._layer(x, index, layer, turn, caches)
+            x = self._layer(x, index, layer, turn, attention)
         for cache in caches:
             cache.used += 1
         return self._normal(x, self.weights.norm)
+
+    def _attention(self, caches: Caches) -> Attention:
+        paged = [cache for cache in caches if isinstance(cache, PagedCache)]
+        if paged:
+            return PagedAttention(paged, self.config.num_attention_heads)
+        return CohortAttention([cache for cache in caches if isinstance(cache, Cache)])
 
     def logits(self, hidden: Tensor, usable: int) -> tuple[Tensor, Tensor | None]:
         """(R, h) -> float32 logits of the vocabulary's first ``usable`` rows (R, usable), and of the others if any."""
@@ -66,14 +91,25 @@ class Step:
         return torch.mm(hidden, head[:, :usable]).float(), rest
 
     def _layer(
-        self, x: Tensor, index: int, layer: LayerWeights, turn: tuple[Tensor, Tensor], caches: list[Cache]
+        self, x: Tensor, index: int, layer: LayerWeights, turn: tuple[Tensor, Tensor], attention: Attention
     ) -> Tensor:
         y = self._normal(x, layer.first_norm)
         y = torch.mm(y, layer.joined) if layer.bias is None else torch.addmm(layer.bias, y, layer.joined)
         y = y.view(len(y), self.config.num_key_value_heads, -1, self.config.head_dim)
-        x = torch.addmm(x, attend(y, turn, index, caches), layer.out)
+        x = torch.addmm(x, self._attend(y, turn, index, attention), layer.out)
         gate, up = torch.mm(self._normal(x, layer.second_norm), layer.gate_up).chunk(2, -1)
         return torch.addmm(x, F.silu(gate).mul_(up), layer.down)
+
+    @staticmethod
+    def _attend(y: Tensor, turn: tuple[Tensor, Tensor], layer: int, attention: Attention) -> Tensor:
+        """y (R, k, r + 2, d): for each key head its queries, key and value, not rotated -> (R, q * d), in y's dtype.
+
+        Rotates queries and keys, and writes keys and values into the caches.
+        """
+        wide = y.float()
+        turned = wide[:, :, :-1]
+        turned = torch.addcmul(turned * turn[0], turned.roll(turned.shape[-1] // 2, -1), turn[1])
+        return attention(layer, turned.to(attention.dtype), wide[:, :, -1].to(attention.dtype)).to(y.dtype)
 
     def _normal(self, x: Tensor, weight: Tensor) -> Tensor:
         norm = torch.linalg.vector_norm(x, dim=-1, keepdim=True, dtype=torch.float32)
@@ -81,24 +117,22 @@ class Step:
         return (x * scale).to(x.dtype).mul_(weight)
 
 
-def attend(y: Tensor, turn: tuple[Tensor, Tensor], layer: int, caches: list[Cache]) -> Tensor:
-    """y (R, k, r + 2, d): for each key head its queries, key and value, not rotated -> (R, q * d), in y's dtype.
+class CohortAttention:
+    """Attention over the caches of cohorts, one after the other."""
 
-    Rotates queries and keys, and writes keys and values into the caches.
-    """
-    wide = y.float()
-    turned = wide[:, :, :-1]
-    turned = torch.addcmul(turned * turn[0], turned.roll(turned.shape[-1] // 2, -1), turn[1])
-    kind = caches[0].own[0].dtype
-    turned, values = turned.to(kind), wide[:, :, -1].to(kind)
-    if len(caches) == 1:
-        return _cohort(turned, values, layer, caches[0]).to(y.dtype)
-    parts, start = [], 0
-    for cache in caches:
-        rows = slice(start, start + cache.rows)
-        parts.append(_cohort(turned[rows], values[rows], layer, cache))
-        start = rows.stop
-    return torch.cat(parts).to(y.dtype)
+    def __init__(self, caches: list[Cache]) -> None:
+        self.caches = caches
+        self.dtype = caches[0].own[0].dtype
+
+    def __call__(self, layer: int, turned: Tensor, value: Tensor) -> Tensor:
+        if len(self.caches) == 1:
+            return _cohort(turned, value, layer, self.caches[0])
+        parts, start = [], 0
+        for cache in self.caches:
+            rows = slice(start, start + cache.rows)
+            parts.append(_cohort(turned[rows], value[rows], layer, cache))
+            start = rows.stop
+        return torch.cat(parts)
 
 
 def _cohort(turned: Tensor, value: Tensor, layer: int, cache: Cache) -> Tensor:

@@ -66,6 +66,11 @@ class RolloutConfig(core_config.Config):
     temperature: float = Field(default=1.0, gt=0)
     top_p: float = Field(default=1.0, gt=0, le=1, description="log-probabilities stay those of the whole distribution")
     max_rows: int = Field(default=128, gt=0, description="answers generated side by side")
+    paged: bool | None = Field(
+        default=None,
+        description="keys and values in pages, taken as answers grow, instead of a block for the longest answer; by "
+        "default on CUDA where torch's varlen_attn reads them",
+    )
     tool: ToolConfig | None = Field(default=None, description="what an answer may call; see reward.tools")
     leave_out: tuple[LeaveOut, ...] = Field(
         default=("empty", "all_cut"),
@@ -203,7 +208,7 @@ class Sampler:
             requests.append(Request(self.prompts[index], rollout.samples, sampling, stops))
         # decoding is compiled where training is (config.compile)
         loops = None if compiled() else False
-        engine = Engine((model, self.tokenizer), max_rows=rollout.max_rows, compile=loops)
+        engine = Engine((model, self.tokenizer), max_rows=rollout.max_rows, compile=loops, paged=rollout.paged)
         return self.dialogues.answers(engine, requests, [self.tasks[index] for index in indices])
 
     def _rollout(self, index: int, answers: Sequence[Answer], totals: Sequence[float | None]) -> Rollout:

@@ -1,0 +1,186 @@
+"""The paged cache: the same texts as without pages, on a CPU and, where there is one, on a GPU through varlen_attn."""
+
+from __future__ import annotations
+
+from inspect import signature
+
+import pytest
+import torch
+from generate_cases import GREEDY, decoder, prompts, shape
+from torch._subclasses.fake_tensor import FakeTensorMode
+
+from fledge.core.errors import ConfigError
+from fledge.generate.engine import Completion, Engine, Request
+from fledge.generate.page_reading import (
+    READERS,
+    PagedAttention,
+    Table,
+    best_reader,
+    gathered,
+    packed_places,
+)
+from fledge.generate.pages import PagedCache, Pages, pages_at_most, pages_at_once
+from fledge.generate.sampling import Sampling
+
+KINDS = [
+    GREEDY,
+    Sampling(max_new_tokens=24, seed=5),
+    Sampling(max_new_tokens=25, seed=6, temperature=0.7, top_p=0.8),
+    Sampling(max_new_tokens=30, seed=7, top_k=5, repetition_penalty=1.1),
+    Sampling(max_new_tokens=1, seed=8),
+]
+REQUESTS = [Request(p, n=1 + i % 3, sampling=KINDS[i % 5], stop_ids=(1, 2)) for i, p in enumerate(prompts(17))]
+
+
+def same(found: list[list[Completion]], expected: list[list[Completion]]) -> None:
+    for ours, theirs in zip(found, expected, strict=True):
+        assert [c.tokens for c in ours] == [c.tokens for c in theirs]
+        assert [c.reason for c in ours] == [c.reason for c in theirs]
+        for a, b in zip(ours, theirs, strict=True):
+            torch.testing.assert_close(torch.tensor(a.logp), torch.tensor(b.logp), atol=1e-4, rtol=0)
+            torch.testing.assert_close(torch.tensor(a.model_logp), torch.tensor(b.model_logp), atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("page", [1, 4, 7, 256])
+def test_the_same_texts_as_without_pages(page: int) -> None:
+    """Prompts that end within a page and at its end, shared by samples or not; waves, rows that leave early."""
+    model = decoder(shape())
+    expected = Engine((model, None), max_rows=8).generate(REQUESTS)
+    same(Engine((model, None), max_rows=8, paged=True, page=page).generate(REQUESTS), expected)
+
+
+def test_pages_run_out() -> None:
+    """A pool that holds the longest group, and little more: samples are withdrawn, begin anew, and end the same; what
+    had ended before is not told twice."""
+    model = decoder(shape())
+    expected = Engine((model, None), max_rows=8).generate(REQUESTS)
+    small = Engine((model, None), max_rows=8, max_tokens=1, paged=True, page=4)
+    finished: list[int] = []
+    same(small.generate(REQUESTS, finished.append), expected)
+    assert sum(finished) == sum(request.n for request in REQUESTS)
+
+    # sixteen short prompts are let in together, and cannot all become long
+    many = [Request(p[:5], n=2, sampling=Sampling(max_new_tokens=60, seed=i)) for i, p in enumerate(prompts(16))]
+    tight = Engine((model, None), max_rows=32, max_tokens=600, paged=True, page=4)
+    again = 0
+    most = 0
+    for ended, cohorts in tight._steps(many):
+        most = max(most, sum(cohort.live for cohort in cohorts))
+        again += not ended and any(len(c.origin) > c.live + sum(map(bool, c.length)) for c in cohorts)
+    assert most > 10, "more at once than 600 tokens would hold at their full length"
+    assert again, "some were withdrawn"
+    same(tight.generate(many), Engine((model, None), max_rows=32).generate(many))
+
+
+def test_a_system_message_is_computed_once() -> None:
+    model = decoder(shape())
+    system = [3 + i * 7 % 120 for i in range(80)]
+    requests = [Request(system + p, n=2, sampling=Sampling(max_new_tokens=9, seed=3)) for p in prompts(9, longest=20)]
+    expected = Engine((model, None), max_rows=18).generate(requests)
+    for chunk in (4096, 100):
+        same(Engine((model, None), max_rows=18, chunk=chunk, paged=True, page=8).generate(requests), expected)
+
+
+def test_memory_grows_with_the_rows_and_is_given_back() -> None:
+    """One prompt of 120 tokens, eight samples, up to 100 tokens each, page 16: the seven full pages are there once."""
+    engine = Engine((decoder(shape()), None), max_rows=8, paged=True, page=16)
+    request = Request([3 + i % 100 for i in range(120)], n=8, sampling=Sampling(max_new_tokens=100), stop_ids=())
+    sizes = [cohorts[0].cache.size for _, cohorts in engine._steps([request])]
+    assert sizes[0] == 16 * pages_at_once(120, 8, 16) == 16 * (7 + 8)
+    assert sizes[98] == 16 * pages_at_most(120, 8, 99, 16) == 16 * (7 + 8 * 7)
+    assert sizes == sorted(sizes)
+
+    pages = Pages(shape(), 20, 16, torch.float32, "cpu")
+    cache = PagedCache(pages, [40, 16], [0, 0, 0, 1], [5, 5, 5, 20])
+    assert pages.free == 20 - (2 + 3) - 1
+    assert cache.wanted == 1, "the prompt of 16 has filled its page"
+    cache.grow()
+    assert (cache.wanted, pages.free) == (0, 13)
+    cache.keep(torch.tensor([1, 3]))
+    assert pages.free == 15, "two pages of their own; the full ones are read by a third row"
+    cache.used = 9  # four more than the first row may have: it stays where it ended
+    assert cache.last.tolist() == [44, 25]
+    cache.keep(torch.tensor([1]))
+    assert pages.free == 18
+    cache.keep(torch.zeros(0, dtype=torch.int64))
+    assert pages.free == 20
+
+
+def test_reading_is_attention() -> None:
+    """Rows over shuffled pages against plain softmax over each row's own tokens; and a step writes before it reads."""
+    generator = torch.Generator().manual_seed(0)
+    keys, values = torch.randn(2, 9, 4, 2, 8, generator=generator)
+    q = torch.randn(3, 6, 8, generator=generator)
+    table = Table(torch.tensor([[4, 0, 0], [8, 2, 0], [1, 7, 3]], dtype=torch.int32), torch.tensor([2, 8, 9]), 9)
+    found = gathered(q, keys, values, table)
+    for row in range(3):
+        k, v = (x[table.pages[row].long()].flatten(0, 1)[: table.lengths[row]] for x in (keys, values))
+        for head in range(6):
+            weights = (k[:, head // 3] @ q[row, head] * 8**-0.5).softmax(0)
+            torch.testing.assert_close(found[row, head], weights @ v[:, head // 3])
+
+    pages = Pages(shape(), 6, 4, torch.float32, "cpu")
+    cache = PagedCache(pages, [3, 4], [0, 1], [4, 4])
+    pages.layers[0].normal_(generator=generator)
+    cache.grow()
+    turned, value = torch.randn(2, 2, 4, 8, generator=generator), torch.randn(2, 2, 8, generator=generator)
+    out = PagedAttention([cache], heads=6)(0, turned, value)
+    at = torch.tensor(cache.held[1])
+    torch.testing.assert_close(pages.layers[0][0, at[1], 0], turned[1, :, -1])
+    k, v = pages.layers[0][:, at].flatten(1, 2)[:, :5]
+    weights = torch.einsum("hrd,thd->hrt", turned[1, :, :-1], k).mul(8**-0.5).softmax(-1)
+    torch.testing.assert_close(out[1], torch.einsum("hrt,thd->hrd", weights, v).flatten())
+
+
+def test_rows_side_by_side() -> None:
+    table = Table(torch.tensor([[4, 0], [2, 1]], dtype=torch.int32), torch.tensor([2, 5], dtype=torch.int32), 5)
+    places, ends = packed_places(table, 4)
+    assert places.tolist() == [16, 17, 8, 9, 10, 11, 4]
+    assert (ends.tolist(), ends.dtype) == ([0, 2, 7], torch.int32)
+
+
+def test_varlen_attn_takes_the_table() -> None:
+    """Names and shapes only: its kernels are for CUDA."""
+    varlen = pytest.importorskip("torch.nn.attention.varlen")
+    if "block_table" not in signature(varlen.varlen_attn).parameters:
+        pytest.skip("this torch reads no tables")
+    with FakeTensorMode():
+        pool = torch.empty(8, 256, 2, 64, dtype=torch.bfloat16)
+        table = Table(torch.zeros(3, 2, dtype=torch.int32), torch.zeros(3, dtype=torch.int32), 300)
+        out = READERS["table"](torch.empty(3, 14, 64, dtype=torch.bfloat16), pool, pool, table)
+        assert out.shape == (3, 14, 64)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="varlen_attn needs CUDA")
+@pytest.mark.parametrize("paged", [True, None])
+def test_on_cuda_the_log_probabilities_of_the_other_cache(paged: bool | None) -> None:
+    """bf16 rounds: texts may part ways, so the log-probabilities of the first tokens are compared, and of all of them
+    where the texts agree."""
+    model = decoder(shape()).bfloat16().cuda()
+    requests = [Request(p, n=2, sampling=Sampling(max_new_tokens=40, seed=i)) for i, p in enumerate(prompts(20))]
+    engine = Engine((model, None), paged=paged)
+    expected = Engine((model, None), paged=False).generate(requests)
+    agree = 0
+    for ours, theirs in zip(engine.generate(requests), expected, strict=True):
+        for a, b in zip(ours, theirs, strict=True):
+            length = next((i for i in range(40) if a.tokens[i] != b.tokens[i]), 40)
+            agree += length
+            torch.testing.assert_close(
+                torch.tensor(a.model_logp[:length]), torch.tensor(b.model_logp[:length]), atol=0.1, rtol=0
+            )
+    assert agree > 400, "half of the tokens"
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="varlen_attn needs CUDA")
+def test_on_cuda_pages_are_read_by_varlen_attn() -> None:
+    assert best_reader("cuda", torch.bfloat16, 14, 2, 64, 256) in ("table", "side by side")
+    assert best_reader("cuda", torch.float32, 14, 2, 64, 256) == "gathered", "its kernels are for half precision"
+
+
+def test_settings_that_do_not_go_together() -> None:
+    model = decoder(shape())
+    assert not Engine((model, None)).paged, "on a CPU nothing reads pages faster than blocks"
+    with pytest.raises(ConfigError, match="page=0"):
+        Engine((model, None), page=0)
+    with pytest.raises(ConfigError, match="read no pages"):
+        Engine((model, None), compile=True, paged=True)
