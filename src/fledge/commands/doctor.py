@@ -31,7 +31,14 @@ def doctor() -> None:
     table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
     table.add_column(style="bold")
     table.add_column(overflow="fold")
-    for name, value in [*_machine_rows(), *_rates(facts.device), *_loop_rows(facts), *_cache_rows(facts), *_disk_rows(), *_sandbox_rows()]:
+    for name, value in [
+        *_machine_rows(),
+        *_rates(facts.device),
+        *_loop_rows(facts),
+        *_cache_rows(facts),
+        *_disk_rows(),
+        *_sandbox_rows(),
+    ]:
         table.add_row(name, value)
     table.add_row("fledge", _version("fledge"))
     table.add_row("torch", _version("torch"))
@@ -121,7 +128,9 @@ def _cache_rows(facts: Machine) -> list[tuple[str, str]]:
 
     reader = best_reader(facts.device, getattr(torch, facts.dtype), 14, 2, 64, PAGE)
     how = {
-        "table": f"pages of {PAGE} tokens, which varlen_attn reads through a table",
+        **dict.fromkeys(
+            ("table", "table and ends"), f"pages of {PAGE} tokens, which varlen_attn reads through a table"
+        ),
         "side by side": "a block for each cohort; pages (paged=True) would be copied side by side for varlen_attn",
         "gathered": "a block for each cohort; pages (paged=True) would be gathered for plain products",
     }

@@ -80,7 +80,7 @@ class Engine:
         weight, config = self.decoder.output_weight, self.decoder.config
         heads = config.num_attention_heads, config.num_key_value_heads
         dtype = Step.cache_dtype(weight)
-        return best_reader(str(weight.device), dtype, *heads, config.head_dim, self.page) == "table"
+        return best_reader(str(weight.device), dtype, *heads, config.head_dim, self.page).startswith("table")
 
     # ------------------------------------------------------------------------------------------ many
 

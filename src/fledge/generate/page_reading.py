@@ -1,9 +1,9 @@
 """Attention of one new token a row over keys and values in pages: the ways to read them, and which works here.
 
-On CUDA torch's ``varlen_attn`` reads pages through a table where its kernel can (Flash Attention 3, and whatever later
-takes a table); where it cannot, the keys of all rows are copied side by side for it. Which of them works depends on
-torch, the kernel that is installed, and the type: so each is tried once with a small case, on the device, against
-plain products, and one that fails or differs is not used. Those products are what reads pages on a CPU, in any type.
+On CUDA torch's ``varlen_attn`` reads pages through a table where its kernel can; where it cannot (torch 2.11), the keys
+of all rows are copied side by side for it. Which of them works depends on torch, the kernel that is installed, and the
+type: so each is tried once with a small case, on the device, against plain products, and one that fails or differs is
+not used. Those products are what reads pages on a CPU, in any type.
 """
 
 from __future__ import annotations
@@ -40,14 +40,16 @@ def gathered(q: Tensor, keys: Tensor, values: Tensor, table: Table) -> Tensor:
     return out[:, :, 0]
 
 
-def through_table(q: Tensor, keys: Tensor, values: Tensor, table: Table) -> Tensor:
-    """``varlen_attn`` finds the pages itself."""
+def through_table(q: Tensor, keys: Tensor, values: Tensor, table: Table, ends: bool = False) -> Tensor:
+    """``varlen_attn`` finds the pages itself. Flash Attention 3 wants to know nothing but the table and the lengths; 2,
+    which takes pages of 256 tokens and multiples of it, wants to be told where rows end too, and then does not look."""
     from torch.nn.attention.varlen import varlen_attn
 
     each = torch.arange(len(q) + 1, dtype=torch.int32, device=q.device)
     out = varlen_attn(
-        q, keys, values, each, None, 1, table.longest, seqused_k=table.lengths, block_table=table.pages, **_shared()
-    )
+        q, keys, values, each, _ends(table) if ends else None, 1, table.longest, seqused_k=table.lengths,
+        block_table=table.pages, **_shared(),
+    )  # fmt: skip
     assert isinstance(out, Tensor)  # no log-sum-exp was asked for
     return out
 
@@ -70,7 +72,11 @@ def packed_places(table: Table, size: int) -> tuple[Tensor, Tensor]:
     column = torch.arange(table.pages.shape[1] * size, device=table.pages.device)
     flat = table.pages.long().repeat_interleave(size, 1) * size + column % size
     places = flat[column < table.lengths[:, None]]
-    return places, F.pad(table.lengths.cumsum(0), (1, 0)).to(torch.int32)
+    return places, _ends(table)
+
+
+def _ends(table: Table) -> Tensor:
+    return F.pad(table.lengths.cumsum(0), (1, 0)).to(torch.int32)
 
 
 @functools.cache
@@ -84,7 +90,12 @@ def _shared() -> dict[str, Any]:
     return {"enable_gqa": True} if "enable_gqa" in inspect.signature(varlen_attn).parameters else {}
 
 
-READERS: dict[str, Reader] = {"table": through_table, "side by side": side_by_side, "gathered": gathered}
+READERS: dict[str, Reader] = {
+    "table": through_table,
+    "table and ends": functools.partial(through_table, ends=True),
+    "side by side": side_by_side,
+    "gathered": gathered,
+}
 
 
 @functools.cache
