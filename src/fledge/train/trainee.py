@@ -120,9 +120,14 @@ class Trainee:
         set_rate(self.optimizers, rate)
         for optimizer in self.optimizers:
             optimizer.step()
-            optimizer.zero_grad(set_to_none=True)
+        self.forget()
         self.refresh()
         return {"lr": rate, "grad_norm": float(norm)}
+
+    def forget(self) -> None:
+        """Drop the gradient."""
+        for optimizer in self.optimizers:
+            optimizer.zero_grad(set_to_none=True)
 
     @torch.no_grad()
     def read(self, batch: PackedBatch, what: Callable[[Outputs], Tensor]) -> Tensor:
