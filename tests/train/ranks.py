@@ -5,14 +5,19 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import save_file
 from test_train_gradient import CASES, module
+from train_examples import pairs
 
 from fledge.model.config import DecoderConfig
 from fledge.model.decoder import Decoder
-from fledge.train.loop import Loop, LoopConfig
+from fledge.stages.dpo import DpoSettings
+from fledge.stages.online_dpo import OnlineDpo
+from fledge.train.batch import empty_example
+from fledge.train.loop import GlobalBatch, Loop, LoopConfig
 from fledge.train.mesh import Mesh, open_mesh
 from fledge.train.optimizer import OptimizerConfig
 from fledge.train.trainee import Trainee
@@ -44,6 +49,7 @@ def main(out: Path, shape: str) -> None:
             row = uneven(name, Trainee(decoder, OptimizerConfig(lr=1.0), torch.float32, mesh), out, mesh)
             if mesh.first:
                 (out / f"{name}.json").write_text(json.dumps(row))
+        waits(config, out, mesh)
 
 
 # cases of which the first and the last example are taken, so that the ranks have other things to log
@@ -58,6 +64,28 @@ def uneven(name: str, trainee: Trainee, out: Path, mesh: Mesh) -> dict[str, floa
     totals: dict[str, list[float]] = {}
     loop.accumulate("policy", examples, objective.denominators(examples), totals)
     return loop.reduce(totals)
+
+
+class Sparse:
+    """In its second step nothing is trained on, in its others one example: other ranks have nothing."""
+
+    def next(self, step: int, models: Any) -> GlobalBatch:
+        return GlobalBatch([pairs()[0] if step != 1 else empty_example()])
+
+
+def waits(config: DecoderConfig, out: Path, mesh: Mesh) -> None:
+    """What nobody trains on moves nothing on any rank; what one rank trains on moves all of them."""
+    decoder = Decoder(config)
+    decoder.initialise(0)
+    trainee = Trainee(decoder, OptimizerConfig(lr=1e-3), torch.float32, mesh)
+    objective = OnlineDpo(DpoSettings(), compare=False)
+    loop = Loop(LoopConfig(), {"policy": trainee}, Sparse(), objective, 3, out, "", mesh)  # type: ignore[arg-type]
+    moved = []
+    for step in range(3):
+        before = {name: weight.clone() for name, weight in trainee.full_state().items()}
+        loop.step(step)
+        moved.append(any(not torch.equal(before[name], weight) for name, weight in trainee.full_state().items()))
+    assert moved == [True, False, True], moved
 
 
 if __name__ == "__main__":

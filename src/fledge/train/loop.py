@@ -117,11 +117,7 @@ class Loop:
             return metrics.summary()
 
     def step(self, step: int) -> dict[str, float]:
-        """One update of every module that trains and has something to train on; the metrics of the global batch.
-
-        A rollout of which nothing could be kept is such a batch without anything: weights, moments and weight decay
-        wait for the next one.
-        """
+        """One update of every module that trains; the metrics of the global batch."""
         batch = self.source.next(step, self.trainees)
         denominators = self.objective.denominators(batch.examples)
         empty = [name for name, value in denominators.items() if not value > 0]
@@ -136,10 +132,7 @@ class Loop:
         if not math.isfinite(row["loss"]):
             self._refuse(step, row["loss"], batch.examples)
         for name, trainee in self.trainees.items():
-            learns = any(example.trained for example in batch.examples if example.module in ("", name))
-            if name in training and not learns:
-                trainee.forget()
-            result = trainee.step(step, self.steps) if name in training and learns else {"lr": 0.0}
+            result = trainee.step(step, self.steps) if name in training else {"lr": 0.0}
             if not math.isfinite(norm := result.get("grad_norm", 0.0)):
                 self._refuse(step, norm, batch.examples)
             row |= {_prefix(name) + key: value for key, value in result.items()}

@@ -112,20 +112,27 @@ class Trainee:
 
     def step(self, step: int, steps: int) -> dict[str, float]:
         """Clip, set the rate, update, refresh, at ``step`` of the loop's ``steps``. Returns the rate and the gradient's
-        norm before clipping."""
+        norm before clipping.
+
+        A gradient of zero moves nothing, at rate 0: a rollout of which no answer could be kept is such a batch, and
+        moments and weight decay wait for the next one. The gradient is asked, and not how many tokens are trained on:
+        a reward model is read at the ends of answers, of which no token is.
+        """
         norm = torch.nn.utils.clip_grad_norm_(self.decoder.parameters(), self.config.clip)
         if hasattr(norm, "full_tensor"):
             norm = norm.full_tensor()
+        if norm == 0:
+            self._forget()
+            return {"lr": 0.0, "grad_norm": 0.0}
         rate = self.config.lr * factor(self.config.schedule, step - self.frozen, steps - self.frozen)
         set_rate(self.optimizers, rate)
         for optimizer in self.optimizers:
             optimizer.step()
-        self.forget()
+        self._forget()
         self.refresh()
         return {"lr": rate, "grad_norm": float(norm)}
 
-    def forget(self) -> None:
-        """Drop the gradient."""
+    def _forget(self) -> None:
         for optimizer in self.optimizers:
             optimizer.zero_grad(set_to_none=True)
 
