@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from inspect import signature
+from pathlib import Path
 
 import pytest
 import torch
-from generate_cases import GREEDY, decoder, prompts, shape
+from generate_cases import GREEDY, chat_folder, decoder, prompts, shape
+from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from fledge.core.errors import ConfigError
+from fledge.generate.cohort import Group
 from fledge.generate.engine import Completion, Engine, Request
+from fledge.generate.loaded import load
 from fledge.generate.page_reading import (
     READERS,
     PagedAttention,
     Table,
+    _agrees,
     best_reader,
     gathered,
-    packed_places,
 )
 from fledge.generate.pages import PagedCache, Pages, pages_at_most, pages_at_once
 from fledge.generate.sampling import Sampling
@@ -41,15 +47,33 @@ def same(found: list[list[Completion]], expected: list[list[Completion]]) -> Non
             torch.testing.assert_close(torch.tensor(a.model_logp), torch.tensor(b.model_logp), atol=1e-4, rtol=0)
 
 
+@pytest.fixture
+def pools(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Pages]]:
+    """The pools that engines have made, of which every page must have been given back once in the end."""
+    made: list[Pages] = []
+    make = Engine._pool
+
+    def noted(self: Engine, groups: Iterable[Group], dtype: torch.dtype) -> Pages:
+        made.append(make(self, groups, dtype))
+        return made[-1]
+
+    monkeypatch.setattr(Engine, "_pool", noted)
+    yield made
+    assert made
+    for pages in made:
+        assert sorted(pages._free) == list(range(pages.count))
+        assert not any(pages._users)
+
+
 @pytest.mark.parametrize("page", [1, 4, 7, 256])
-def test_the_same_texts_as_without_pages(page: int) -> None:
+def test_the_same_texts_as_without_pages(page: int, pools: list[Pages]) -> None:
     """Prompts that end within a page and at its end, shared by samples or not; waves, rows that leave early."""
     model = decoder(shape())
     expected = Engine((model, None), max_rows=8).generate(REQUESTS)
     same(Engine((model, None), max_rows=8, paged=True, page=page).generate(REQUESTS), expected)
 
 
-def test_pages_run_out() -> None:
+def test_pages_run_out(pools: list[Pages]) -> None:
     """A pool that holds the longest group, and little more: samples are withdrawn, begin anew, and end the same; what
     had ended before is not told twice."""
     model = decoder(shape())
@@ -70,6 +94,51 @@ def test_pages_run_out() -> None:
     assert most > 10, "more at once than 600 tokens would hold at their full length"
     assert again, "some were withdrawn"
     same(tight.generate(many), Engine((model, None), max_rows=32).generate(many))
+
+
+def test_rows_that_ended_make_room_before_others_are_withdrawn(pools: list[Pages]) -> None:
+    """The pool holds the eight long answers and nothing more; a short one that was admitted with them has ended, and is
+    too few to be dropped for its own sake."""
+    model = decoder(shape())
+    short = Request([3, 4, 5], sampling=Sampling(max_new_tokens=2, seed=1), stop_ids=())
+    long = Request([3, 4, 5, 6], n=8, sampling=Sampling(max_new_tokens=40, seed=2), stop_ids=())
+    engine = Engine((model, None), max_rows=16, max_tokens=1, paged=True, page=4)
+    steps = [[cohort.live for cohort in cohorts] for _, cohorts in engine._steps([short, long])]
+    assert steps == [[9], *[[8]] * 38, [0]]
+    same(engine.generate([short, long]), Engine((model, None), max_rows=16).generate([short, long]))
+
+
+def test_rows_that_need_no_further_page_begin_together() -> None:
+    """Eight short texts of one page each in a pool of eight."""
+    requests = [Request([3, 4, 5], sampling=Sampling(max_new_tokens=9, seed=i), stop_ids=()) for i in range(8)]
+    engine = Engine((decoder(shape()), None), max_rows=8, paged=True)
+    assert [cohort.live for cohort in next(engine._steps(requests))[1]] == [8]
+
+
+def test_a_pool_is_no_larger_than_what_runs_at_once_could_need(pools: list[Pages]) -> None:
+    model = decoder(shape())
+    requests = [Request(p[:9], sampling=Sampling(max_new_tokens=9, seed=i)) for i, p in enumerate(prompts(64))]
+    same(
+        Engine((model, None), max_rows=7, paged=True, page=4).generate(requests),
+        Engine((model, None), max_rows=7).generate(requests),
+    )
+    assert pools[0].count == (7 + 1) * 5, "rows, an eighth more that have ended, and five pages of each"
+
+
+def test_bf16_weights_on_a_cpu() -> None:
+    """Keys and values are float32 there, in pages or not."""
+    model = decoder(shape()).bfloat16()
+    requests = [Request(p, n=2, sampling=Sampling(max_new_tokens=20, seed=i)) for i, p in enumerate(prompts(3))]
+    same(Engine((model, None), paged=True, page=8).generate(requests), Engine((model, None)).generate(requests))
+
+
+def test_a_reply_is_streamed(tmp_path: Path) -> None:
+    chat_folder(tmp_path, {})
+    model, asked = load(tmp_path), [{"role": "user", "content": "你好"}]
+    expected = Engine(model).chat(asked, max_new_tokens=40, seed=3, temperature=1.0)
+    pieces = list(Engine(model, paged=True, page=4).stream(asked, max_new_tokens=40, seed=3, temperature=1.0))
+    assert len(pieces) > 1
+    assert "".join(pieces) == expected
 
 
 def test_a_system_message_is_computed_once() -> None:
@@ -111,7 +180,7 @@ def test_reading_is_attention() -> None:
     generator = torch.Generator().manual_seed(0)
     keys, values = torch.randn(2, 9, 4, 2, 8, generator=generator)
     q = torch.randn(3, 6, 8, generator=generator)
-    table = Table(torch.tensor([[4, 0, 0], [8, 2, 0], [1, 7, 3]], dtype=torch.int32), torch.tensor([2, 8, 9]), 9)
+    table = Table(torch.tensor([[4, 0, 0], [8, 2, 0], [1, 7, 3]], dtype=torch.int32), torch.tensor([2, 8, 9]), 9, 4)
     found = gathered(q, keys, values, table)
     for row in range(3):
         k, v = (x[table.pages[row].long()].flatten(0, 1)[: table.lengths[row]] for x in (keys, values))
@@ -125,18 +194,47 @@ def test_reading_is_attention() -> None:
     cache.grow()
     turned, value = torch.randn(2, 2, 4, 8, generator=generator), torch.randn(2, 2, 8, generator=generator)
     out = PagedAttention([cache], heads=6)(0, turned, value)
-    at = torch.tensor(cache.held[1])
+    at = torch.tensor(cache.held(1))
     torch.testing.assert_close(pages.layers[0][0, at[1], 0], turned[1, :, -1])
     k, v = pages.layers[0][:, at].flatten(1, 2)[:, :5]
     weights = torch.einsum("hrd,thd->hrt", turned[1, :, :-1], k).mul(8**-0.5).softmax(-1)
     torch.testing.assert_close(out[1], torch.einsum("hrt,thd->hrd", weights, v).flatten())
 
 
+@pytest.mark.parametrize("size", [1, 2, 16])
+def test_a_reader_is_tried_before_it_is_used(size: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that goes row by row is right; one that misses a token, or mistakes heads or pages, is not."""
+
+    def by_row(q: Tensor, keys: Tensor, values: Tensor, table: Table) -> Tensor:
+        rows = []
+        for query, pages, length in zip(q, table.pages.long(), table.lengths.tolist(), strict=True):
+            assert length <= size * len(pages)
+            k, v = (x[pages].flatten(0, 1)[:length].repeat_interleave(3, 1) for x in (keys, values))
+            rows.append(torch.einsum("ht,thd->hd", (torch.einsum("hd,thd->ht", query, k) * 8**-0.5).softmax(-1), v))
+        return torch.stack(rows)
+
+    monkeypatch.setitem(READERS, "by row", by_row)
+    monkeypatch.setitem(READERS, "a token less", lambda q, k, v, t: by_row(q, k, v, replace(t, lengths=t.lengths - 1)))
+    monkeypatch.setitem(READERS, "other heads", lambda q, k, v, t: by_row(q.roll(1, 1), k, v, t).roll(-1, 1))
+    monkeypatch.setitem(READERS, "other pages", lambda q, k, v, t: by_row(q, k, v, replace(t, pages=t.pages.flip(0))))
+    found = {name: _agrees(name, "cpu", torch.float32, 6, 2, 8, size) for name in READERS}
+    # what torch has no kernel for on this device is no error
+    wrong = ("table", "table and ends", "side by side", "a token less", "other heads", "other pages")
+    assert found == {"gathered": True, "by row": True, **dict.fromkeys(wrong, False)}
+
+    def full(*_: object) -> Tensor:
+        raise torch.OutOfMemoryError
+
+    monkeypatch.setitem(READERS, "full", full)
+    with pytest.raises(torch.OutOfMemoryError):  # not a no, which would be remembered
+        _agrees("full", "cpu", torch.float32, 6, 2, 8, size)
+
+
 def test_rows_side_by_side() -> None:
-    table = Table(torch.tensor([[4, 0], [2, 1]], dtype=torch.int32), torch.tensor([2, 5], dtype=torch.int32), 5)
-    places, ends = packed_places(table, 4)
-    assert places.tolist() == [16, 17, 8, 9, 10, 11, 4]
-    assert (ends.tolist(), ends.dtype) == ([0, 2, 7], torch.int32)
+    table = Table(torch.tensor([[4, 0], [2, 1]], dtype=torch.int32), torch.tensor([2, 5], dtype=torch.int32), 5, 4)
+    assert table.places.tolist() == [16, 17, 8, 9, 10, 11, 4]
+    assert (table.ends.tolist(), table.ends.dtype) == ([0, 2, 7], torch.int32)
+    assert (table.queries.tolist(), table.queries.dtype) == ([0, 1, 2], torch.int32)
 
 
 @pytest.mark.parametrize("name", ["table", "table and ends"])
@@ -147,7 +245,7 @@ def test_varlen_attn_takes_the_table(name: str) -> None:
         pytest.skip("this torch reads no tables")
     with FakeTensorMode():
         pool = torch.empty(8, 256, 2, 64, dtype=torch.bfloat16)
-        table = Table(torch.zeros(3, 2, dtype=torch.int32), torch.zeros(3, dtype=torch.int32), 300)
+        table = Table(torch.zeros(3, 2, dtype=torch.int32), torch.zeros(3, dtype=torch.int32), 300, 256)
         out = READERS[name](torch.empty(3, 14, 64, dtype=torch.bfloat16), pool, pool, table)
         assert out.shape == (3, 14, 64)
 

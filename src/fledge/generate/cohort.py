@@ -121,10 +121,10 @@ class Cohort:
         self.live -= ended
         return ended
 
-    def compact(self) -> None:
-        """Drop rows that have ended, once they are an eighth of all."""
-        rows = len(self.ids)
-        if 8 * (rows - self.live) >= rows:
+    def compact(self, least: float = 1 / 8) -> None:
+        """Drop rows that have ended, once they are this part of all."""
+        ended = len(self.ids) - self.live
+        if ended and ended >= least * len(self.ids):
             self._drop()
 
     def leave(self) -> None:

@@ -67,12 +67,13 @@ class Engine:
         else:
             self.decoder, self.tokenizer = model
         self.max_rows, self.max_tokens, self.chunk = max_rows, max_tokens, chunk
-        why = missing(self.decoder) if compile is not False else ""  # before any work
-        if why and compile:
-            raise ConfigError(f"compile=True: {why}; or leave compile out")
-        self.compile = compile is not False and not why and not paged
         if compile and paged:
             raise ConfigError("compile=True, paged=True: loops of our own read no pages; choose one of them")
+        wanted = compile is not False and not paged
+        why = missing(self.decoder) if wanted else ""  # before any work
+        if why and compile:
+            raise ConfigError(f"compile=True: {why}; or leave compile out")
+        self.compile = wanted and not why
         self.page = page
         self.paged = self._reads_pages() if paged is None else paged
 
@@ -197,19 +198,25 @@ class Engine:
         return fits
 
     def _fit_pages(self, pages: Pages, cohorts: list[Cohort]) -> Callable[[Sequence[Group]], bool]:
-        """Whether groups find pages to begin with, and one more for each row, theirs and those that are running."""
-        running = sum(cohort.live for cohort in cohorts)
+        """Whether groups find pages to begin with, and one more for each row that may need it, theirs and those that
+        are running."""
+        size = pages.size
+        growing = sum(cohort.cache.growing for cohort in cohorts if isinstance(cohort.cache, PagedCache))
 
         def fits(groups: Sequence[Group]) -> bool:
-            begin = sum(pages_at_once(len(g.request.prompt), g.n, pages.size) for g in groups)
-            return begin + sum(g.n for g in groups) + running <= pages.free
+            sizes = [(len(g.request.prompt), g.n, g.limit) for g in groups]
+            soon = [min(pages_at_once(p, n, size) + n, pages_at_most(p, n, new, size)) for p, n, new in sizes]
+            return sum(soon) + growing <= pages.free
 
         return fits
 
     def _pool(self, groups: Iterable[Group], dtype: torch.dtype) -> Pages:
-        """``max_tokens`` in pages: no more than all could need, no less than each could alone."""
-        most = [pages_at_most(len(g.request.prompt), g.n, g.limit, self.page) for g in groups]
-        count = min(sum(most), max(self.max_tokens // self.page, max(most)))
+        """``max_tokens`` in pages: no more than all could need, or those that run at once; no less than each alone."""
+        sizes = [(len(g.request.prompt), g.n, g.limit) for g in groups]
+        most = [pages_at_most(*size, self.page) for size in sizes]
+        longest = max(pages_at_most(prompt, 1, new, self.page) for prompt, _, new in sizes)
+        rows = self.max_rows * 8 // 7  # beside those that go on, an eighth of a cohort may have ended
+        count = min(sum(most), rows * longest, max(self.max_tokens // self.page, max(most)))
         return Pages(self.decoder.config, count, self.page, dtype, self.decoder.output_weight.device)
 
     def _check(self, index: int, request: Request) -> int:
@@ -282,10 +289,13 @@ class Engine:
 
 
 def _make_room(pages: Pages, cohorts: list[Cohort]) -> list[Group]:
-    """Each row gets a page for its next token, if it needs one. -> groups that were withdrawn for it, those that began
-    last first. One group alone always has room."""
+    """Each row gets a page for its next token, if it needs one; what has ended gives up its own first. -> groups that
+    were withdrawn for it, in the order in which they began: the last ones. One group alone always has room."""
     back: list[Group] = []
     caches = [cohort.cache for cohort in cohorts if isinstance(cohort.cache, PagedCache)]
+    if sum(cache.wanted for cache in caches) > pages.free:
+        for cohort in cohorts:
+            cohort.compact(least=0)
     while sum(cache.wanted for cache in caches) > pages.free:
         back = [cohort for cohort in cohorts if cohort.live][-1].withdraw() + back
     for cache in caches:

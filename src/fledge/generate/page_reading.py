@@ -10,9 +10,11 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -23,12 +25,32 @@ from fledge.generate.pages import PagedCache
 Reader = Callable[[Tensor, Tensor, Tensor, "Table"], Tensor]
 
 
-class Table(NamedTuple):
-    """What rows read: ``pages`` (R, W) int32, ``lengths`` (R,) int32 tokens of each, ``longest`` of them."""
+@dataclass(frozen=True, eq=False)
+class Table:
+    """What rows read: ``pages`` (R, W) int32 of ``size`` tokens, ``lengths`` (R,) int32 tokens of each, ``longest`` of
+    them. What follows from it is made once, for all layers."""
 
     pages: Tensor
     lengths: Tensor
     longest: int
+    size: int
+
+    @functools.cached_property
+    def queries(self) -> Tensor:
+        """(R + 1,) int32 where each row's one query begins, and the end."""
+        return torch.arange(len(self.lengths) + 1, dtype=torch.int32, device=self.lengths.device)
+
+    @functools.cached_property
+    def ends(self) -> Tensor:
+        """(R + 1,) int32 where rows end if they lie side by side, beginning with 0."""
+        return F.pad(self.lengths.cumsum(0), (1, 0)).to(torch.int32)
+
+    @functools.cached_property
+    def places(self) -> Tensor:
+        """(T,) places of all tokens of all rows in the flat pool, one row after the other."""
+        column = torch.arange(self.pages.shape[1] * self.size, device=self.pages.device)
+        flat = self.pages.long().repeat_interleave(self.size, 1) * self.size + column % self.size
+        return flat[column < self.lengths[:, None]]
 
 
 def gathered(q: Tensor, keys: Tensor, values: Tensor, table: Table) -> Tensor:
@@ -45,9 +67,8 @@ def through_table(q: Tensor, keys: Tensor, values: Tensor, table: Table, ends: b
     which takes pages of 256 tokens and multiples of it, wants to be told where rows end too, and then does not look."""
     from torch.nn.attention.varlen import varlen_attn
 
-    each = torch.arange(len(q) + 1, dtype=torch.int32, device=q.device)
     out = varlen_attn(
-        q, keys, values, each, _ends(table) if ends else None, 1, table.longest, seqused_k=table.lengths,
+        q, keys, values, table.queries, table.ends if ends else None, 1, table.longest, seqused_k=table.lengths,
         block_table=table.pages, **_shared(),
     )  # fmt: skip
     assert isinstance(out, Tensor)  # no log-sum-exp was asked for
@@ -58,25 +79,10 @@ def side_by_side(q: Tensor, keys: Tensor, values: Tensor, table: Table) -> Tenso
     """``varlen_attn`` over a copy without gaps."""
     from torch.nn.attention.varlen import varlen_attn
 
-    each = torch.arange(len(q) + 1, dtype=torch.int32, device=q.device)
-    places, ends = packed_places(table, keys.shape[1])
-    k, v = (x.flatten(0, 1)[places] for x in (keys, values))
-    out = varlen_attn(q, k, v, each, ends, 1, table.longest, **_shared())
+    k, v = (x.flatten(0, 1)[table.places] for x in (keys, values))
+    out = varlen_attn(q, k, v, table.queries, table.ends, 1, table.longest, **_shared())
     assert isinstance(out, Tensor)
     return out
-
-
-def packed_places(table: Table, size: int) -> tuple[Tensor, Tensor]:
-    """-> the places of all tokens of all rows in the flat pool, one row after the other (T,), and where each row ends
-    among them (R + 1,) int32, beginning with 0."""
-    column = torch.arange(table.pages.shape[1] * size, device=table.pages.device)
-    flat = table.pages.long().repeat_interleave(size, 1) * size + column % size
-    places = flat[column < table.lengths[:, None]]
-    return places, _ends(table)
-
-
-def _ends(table: Table) -> Tensor:
-    return F.pad(table.lengths.cumsum(0), (1, 0)).to(torch.int32)
 
 
 @functools.cache
@@ -113,12 +119,14 @@ def _agrees(name: str, device: str, dtype: torch.dtype, heads: int, kv_heads: in
     draw = lambda *shape: torch.randn(*shape, generator=generator).to(device, dtype)  # noqa: E731
     q, keys, values = draw(3, heads, d), draw(8, size, kv_heads, d), draw(8, size, kv_heads, d)
     pages = torch.tensor([[5, 0, 0], [2, 7, 0], [1, 6, 3]], dtype=torch.int32, device=device)
-    lengths = torch.tensor([1, size + 3, 3 * size - 1], dtype=torch.int32, device=device)
-    table = Table(pages, lengths, 3 * size - 1)
+    lengths = torch.tensor([1, size + size // 3 + 1, 3 * size - 1], dtype=torch.int32, device=device)
+    table = Table(pages, lengths, 3 * size - 1, size)
     try:
         found = READERS[name](q, keys, values, table)
-    except (RuntimeError, TypeError, ValueError, ImportError):  # what torch says of a kernel that it does not have
-        return False
+    except torch.OutOfMemoryError:  # says nothing of the kernel, and the answer is remembered
+        raise
+    except (RuntimeError, IndexError, TypeError, ValueError, ImportError):
+        return False  # so torch says that it has no such kernel
     return torch.allclose(found.float(), gathered(q.float(), keys.float(), values.float(), table), atol=2e-2)
 
 
@@ -128,16 +136,14 @@ class PagedAttention:
     def __init__(self, caches: list[PagedCache], heads: int) -> None:
         self.pages = caches[0].pages
         size, device = self.pages.size, self.pages.layers[0].device
-        held = [pages for cache in caches for pages in cache.held]
         last = np.concatenate([cache.last for cache in caches])
-        width = int(last.max()) // size + 1
-        table = np.zeros((len(held), width), np.int32)
-        for row, pages in enumerate(held):
-            table[row, : len(pages)] = pages
-        places = table[np.arange(len(held)), last // size].astype(np.int64) * size + last % size
+        longest = int(last.max()) + 1
+        width = -(-longest // size)
+        pages = np.concatenate([_columns(cache.table, width) for cache in caches])
+        places = pages[np.arange(len(last)), last // size] * size + last % size
         self.places = torch.from_numpy(places).to(device)
         lengths = torch.from_numpy((last + 1).astype(np.int32)).to(device)
-        self.table = Table(torch.from_numpy(table).to(device), lengths, int(last.max()) + 1)
+        self.table = Table(torch.from_numpy(pages.astype(np.int32)).to(device), lengths, longest, size)
         first = self.pages.layers[0]
         self.dtype = first.dtype
         self.read = READERS[best_reader(str(device), first.dtype, heads, first.shape[3], first.shape[4], size)]
@@ -148,3 +154,8 @@ class PagedAttention:
         keys.flatten(0, 1)[self.places] = turned[:, :, -1]
         values.flatten(0, 1)[self.places] = value
         return self.read(turned[:, :, :-1].flatten(1, 2), keys, values, self.table).flatten(1)
+
+
+def _columns(table: npt.NDArray[np.int64], width: int) -> npt.NDArray[np.int64]:
+    """So many of them, with zeros where it has fewer."""
+    return np.pad(table[:, :width], ((0, 0), (0, max(0, width - table.shape[1]))))

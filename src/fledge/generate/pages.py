@@ -71,41 +71,51 @@ def pages_at_most(length: int, samples: int, new: int, size: int) -> int:
 
 
 class PagedCache:
-    """The rows of a cohort, as `Cache`: P prompts, R rows. Row r may have ``limits[r]`` own tokens."""
+    """The rows of a cohort, as `Cache`: P prompts, R rows. Row r may have ``limits[r]`` own tokens.
+
+    Which pages a row has is kept on the host, ``table`` (R, W), of which the first ``count`` (R,) count: W is what the
+    longest row may need.
+    """
 
     def __init__(self, pages: Pages, lengths: list[int], prompt_of: list[int], limits: list[int]) -> None:
-        """Takes the pages of the prompts: `pages_at_once` for each."""
+        """Takes the pages of the prompts: `pages_at_once` for each. The rows of a prompt are neighbours."""
         self.pages = pages
         device = pages.layers[0].device
         self.used = 0  # own tokens of every row
         self.prompt_of = torch.tensor(prompt_of, device=device)
         self.lengths = torch.tensor(lengths, device=device)  # (P,)
         self.starts = self.lengths[self.prompt_of]
-        self._rows_of = [[row for row, p in enumerate(prompt_of) if p == prompt] for prompt in range(len(lengths))]
-        self._begin = np.array([lengths[p] for p in prompt_of], np.int64)
+        self._samples = np.bincount(prompt_of, minlength=len(lengths))
+        self._begin = np.array(lengths, np.int64)[prompt_of]
         self._end = self._begin + limits
-        self.held = self._held(lengths, prompt_of)  # of each row its pages, in order
+        self.table = np.zeros((len(prompt_of), -(-int(self._end.max()) // pages.size)), np.int64)
+        self.count = -(-self._begin // pages.size)
+        self._take(lengths, prompt_of)
 
-    def _held(self, lengths: list[int], prompt_of: list[int]) -> list[list[int]]:
+    def _take(self, lengths: list[int], prompt_of: list[int]) -> None:
         pages, size = self.pages, self.pages.size
-        full: dict[int, list[int]] = {}
-        held = []
-        for prompt in prompt_of:
-            if prompt in full:
-                pages.share(full[prompt])
+        known: dict[int, list[int]] = {}
+        for row, prompt in enumerate(prompt_of):
+            if prompt in known:
+                pages.share(known[prompt])
             else:
-                full[prompt] = [pages.take() for _ in range(lengths[prompt] // size)]
-            held.append(full[prompt] + [pages.take() for _ in range(lengths[prompt] % size > 0)])
-        return held
+                known[prompt] = [pages.take() for _ in range(lengths[prompt] // size)]
+            own = [pages.take() for _ in range(lengths[prompt] % size > 0)]
+            self.table[row, : self.count[row]] = known[prompt] + own
 
     @property
     def rows(self) -> int:
-        return len(self.held)
+        return len(self.count)
+
+    def held(self, row: int) -> list[int]:
+        """Its pages, in order."""
+        pages: list[int] = self.table[row, : self.count[row]].tolist()
+        return pages
 
     @property
     def size(self) -> int:
         """Tokens that it has memory for."""
-        return len({page for held in self.held for page in held}) * self.pages.size
+        return len({page for row in range(self.rows) for page in self.held(row)}) * self.pages.size
 
     @property
     def positions(self) -> Tensor:
@@ -122,18 +132,18 @@ class PagedCache:
 
     def places(self, prompts: npt.NDArray[np.int64], positions: npt.NDArray[np.int64]) -> tuple[Tensor, Tensor]:
         """Of tokens at ``positions`` of ``prompts``: which of them are written, and to which places of the pool. What
-        lies in a prompt's last page, when it is not full, is written for each of its rows: they go on in it apart."""
+        lies in a prompt's last page, when it is not full, is written for each of its rows: they go on in it apart.
+        Before any row leaves."""
         size = self.pages.size
-        which, into = [], []
-        for i, (prompt, position) in enumerate(zip(prompts.tolist(), positions.tolist(), strict=True)):
-            rows = self._rows_of[prompt]
-            index = position // size
-            own = index == int(self._begin[rows[0]]) // size  # the page that is not full
-            for row in rows if own else rows[:1]:
-                which.append(i)
-                into.append(self.held[row][index] * size + position % size)
+        first = (self._samples.cumsum() - self._samples)[prompts]  # row of each token's prompt
+        index = positions // size
+        apart = index == self._begin[first] // size  # in the page that is not full
+        times = np.where(apart, self._samples[prompts], 1)
+        which = np.arange(len(times)).repeat(times)
+        sample = np.arange(len(which)) - (times.cumsum() - times).repeat(times)
+        into = self.table[first[which] + sample, index[which]] * size + positions[which] % size
         device = self.starts.device
-        return torch.tensor(which, device=device), torch.tensor(into, device=device)
+        return torch.from_numpy(which).to(device), torch.from_numpy(into).to(device)
 
     def write(self, layer: int, places: Tensor, keys: Tensor, values: Tensor) -> None:
         """keys and values (T, k, d), rotated, to T places."""
@@ -146,26 +156,32 @@ class PagedCache:
     @property
     def wanted(self) -> int:
         """Pages that its rows need for the next token."""
-        return int((self.last // self.pages.size >= [len(held) for held in self.held]).sum()) if self.held else 0
+        return len(self._full())
+
+    @property
+    def growing(self) -> int:
+        """Rows that may need a further page before they are at their limits."""
+        return int((self._end > self.count * self.pages.size).sum())
+
+    def _full(self) -> npt.NDArray[np.int64]:
+        return np.flatnonzero(self.last // self.pages.size >= self.count)
 
     def grow(self) -> None:
-        """Take them."""
-        for held, position in zip(self.held, self.last.tolist(), strict=True):
-            if position // self.pages.size >= len(held):
-                held.append(self.pages.take())
+        """Take the pages that are wanted."""
+        for row in self._full():
+            self.table[row, self.count[row]] = self.pages.take()
+            self.count[row] += 1
 
     def release(self) -> None:
         """Give back all pages."""
-        for held in self.held:
-            self.pages.give(held)
-        self.held = []
+        self.keep(torch.zeros(0, dtype=torch.int64, device=self.starts.device))
 
     def keep(self, rows: Tensor) -> Tensor:
         """Keep these rows (increasing) and give back the pages of the others. -> the kept rows, in their order"""
         kept = rows.tolist()
         for row in set(range(self.rows)).difference(kept):
-            self.pages.give(self.held[row])
-        self.held = [self.held[row] for row in kept]
+            self.pages.give(self.held(row))
+        self.table, self.count = self.table[kept], self.count[kept]
         self.prompt_of, self.starts = self.prompt_of[rows], self.starts[rows]
         self._begin, self._end = self._begin[kept], self._end[kept]
         return rows
