@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
-import subprocess
 import sys
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 from fledge.core.config import build
 from fledge.recipe import stage_module
@@ -72,13 +75,56 @@ class Small:
         manifest: dict[str, Any] = json.loads((out / "manifest.json").read_text(encoding="utf-8"))
         return manifest
 
-    def start(self, stage: str, out: Path, **changes: Any) -> subprocess.Popen[str]:
+    def start(self, stage: str, out: Path, **changes: Any) -> Started:
         """In a process of its own, through the command line."""
         file = out.parent / f"{out.name}.json"
         file.write_text(json.dumps(self.config(stage, **changes)), encoding="utf-8")  # JSON is YAML
-        command = [sys.executable, "-c", "from fledge.cli import main; main()", stage, str(file), "--out", str(out)]
-        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-        return subprocess.Popen(command, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=environment)
+        return Started([stage, str(file), "--out", str(out)], out.parent / f"{out.name}.output")
+
+
+class Started:
+    """The command line in a process of its own, forked from one that has imported torch and done nothing else: so it
+    begins at once, and can be killed and interrupted as any other. What it prints goes to ``log``."""
+
+    _server = multiprocessing.get_context("forkserver")
+    _server.set_forkserver_preload(["fledge.cli", "fledge.stages.ppo", "fledge.stages.pretrain"])
+
+    def __init__(self, arguments: list[str], log: Path) -> None:
+        self.log = log
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("OMP_NUM_THREADS", "1")  # of the server, when it is started, and so of all that it forks
+            self._process = self._server.Process(target=_command_line, args=(arguments, str(log)))
+            self._process.start()
+
+    @property
+    def returncode(self) -> int | None:
+        return self._process.exitcode
+
+    def poll(self) -> int | None:
+        return self._process.exitcode
+
+    def send_signal(self, number: int) -> None:
+        assert self._process.pid is not None
+        with suppress(ProcessLookupError):
+            os.kill(self._process.pid, number)
+
+    def communicate(self, timeout: float | None = None) -> str:
+        """Waits for its end. -> what it printed"""
+        self._process.join(timeout)
+        if self._process.exitcode is None:
+            self._process.kill()
+            raise TimeoutError(f"{self.log}: still running after {timeout} s")
+        return self.log.read_text(encoding="utf-8") if self.log.exists() else ""
+
+
+def _command_line(arguments: list[str], log: str) -> None:
+    from fledge.cli import main
+
+    with open(log, "w", encoding="utf-8") as file:
+        os.dup2(file.fileno(), 1)
+        os.dup2(file.fileno(), 2)
+    sys.argv = ["fledge", *arguments]
+    main()
 
 
 def easy_tasks(path: Path) -> None:

@@ -40,7 +40,7 @@ def losses(small: Small, tmp_path_factory: pytest.TempPathFactory) -> dict[str, 
     for stage in STAGES:
         changes = {} if stage == "pretrain" else {"model": str(folder / "pretrain")}
         process = small.start(stage, folder / stage, **changes)
-        output = process.communicate(timeout=300)[0]
+        output = process.communicate(timeout=300)
         assert process.returncode == 0, output[-3000:]
         rows = (folder / stage / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
         result[stage] = [json.loads(row)["loss"] for row in rows]

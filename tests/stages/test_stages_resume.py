@@ -44,7 +44,7 @@ def kill_after(small: Small, stage: str, out: Path, step: int, **options: object
     while steps_done(out) < step and process.poll() is None:
         time.sleep(0.001)
     process.send_signal(signal.SIGKILL)
-    output = process.communicate()[0]
+    output = process.communicate()
     assert process.returncode == -signal.SIGKILL, output[-2000:]
     assert not out.exists()
 
@@ -62,7 +62,7 @@ def kill_in_snapshot(small: Small, stage: str, out: Path, **options: object) -> 
 
 def finish(small: Small, stage: str, out: Path, **options: object) -> None:
     process = small.start(stage, out, **options)
-    output = process.communicate(timeout=300)[0]
+    output = process.communicate(timeout=300)
     assert process.returncode == 0, output[-3000:]
 
 
@@ -133,7 +133,7 @@ def test_interrupt_saves_and_goes_on(small: Small, tmp_path: Path) -> None:
     while steps_done(out) < 1 and process.poll() is None:
         time.sleep(0.001)
     process.send_signal(signal.SIGINT)
-    output = process.communicate(timeout=60)[0]
+    output = process.communicate(timeout=60)
     assert process.returncode == 130, output
     assert "Traceback" not in output
     assert newest_snapshot(out)
