@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -39,6 +40,11 @@ class Mesh:
         return self.rank == 0
 
 
+# Seconds that gloo's threads have to let go of the last collective's tensors. One that is late, on a busy machine, does
+# so while the interpreter ends, and aborts a process that has done all its work (pytorch#179291).
+SETTLE = 0.2
+
+
 @contextmanager
 def open_mesh(device: str = "cpu") -> Iterator[Mesh]:
     """The process group that torchrun describes, else a mesh of one."""
@@ -52,8 +58,11 @@ def open_mesh(device: str = "cpu") -> Iterator[Mesh]:
     dist.init_process_group("nccl" if device.startswith("cuda") else "gloo", timeout=PATIENCE)
     try:
         yield Mesh(dist.get_rank(), world, device)
+        dist.barrier()  # ranks leave together
     finally:
         dist.destroy_process_group()
+        if not device.startswith("cuda"):
+            time.sleep(SETTLE)
 
 
 def shard(module: nn.Module, mesh: Mesh, dtype: torch.dtype) -> nn.Module:
