@@ -9,8 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 from rollouts_caller import AGAIN, OPEN, PLAIN, config, make_caller, make_words, messages, tasks
+from stages_small import Small
 
+from fledge.core.errors import ConfigError
 from fledge.core.records import Task
+from fledge.generate.pages import PagedCache
 from fledge.model.decoder import Decoder
 from fledge.stages.grpo import Groups, make_sampler
 from fledge.stages.process import steps_of
@@ -227,3 +230,22 @@ def test_process_rewards_through_the_source(
         assert advantage[0] == pytest.approx(0, abs=1e-5)
         assert advantage[-1] < 0
         assert max(advantage) / min(advantage) == pytest.approx((up + down) / down, rel=1e-4)
+
+
+def test_answers_in_pages_train_as_without(small: Small, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The key of the configuration reaches the engine, and what is sampled, scored and trained on is the same."""
+    grown: list[bool] = []
+    grow = PagedCache.grow
+    monkeypatch.setattr(PagedCache, "grow", lambda cache: (grown.append(True), grow(cache))[1])
+    rows = []
+    for paged in (None, True):
+        rollout = {"prompts": 4, "samples": 3, "max_new_tokens": 12, "leave_out": [], "paged": paged}
+        out = tmp_path / f"paged-{paged}"
+        small.run("grpo", out, steps=2, rollout=rollout)
+        rows.append([json.loads(line) for line in (out / "metrics.jsonl").read_text(encoding="utf-8").splitlines()])
+        assert bool(grown) == bool(paged)
+    for plain, paged_row in zip(*rows, strict=True):
+        for key in ("loss", "reward", "answer_tokens", "grad_norm"):
+            assert paged_row[key] == pytest.approx(plain[key], rel=1e-4)
+    with pytest.raises(ConfigError, match=r"rollout\.paged"):
+        small.run("grpo", tmp_path / "odd", rollout={"paged": "perhaps"})
