@@ -79,3 +79,16 @@ def chat_folder(folder: Path, generation: dict[str, object]) -> Decoder:
 
 
 GREEDY = Sampling(temperature=0, max_new_tokens=64)
+
+# Greedy and sampled, filtered and not, prompts of one to three samples, some of which leave early.
+KINDS = [
+    GREEDY,
+    Sampling(max_new_tokens=24, seed=5),
+    Sampling(max_new_tokens=25, seed=6, temperature=0.7, top_p=0.8),
+    Sampling(max_new_tokens=30, seed=7, top_k=5, repetition_penalty=1.1),
+    Sampling(max_new_tokens=1, seed=8),
+]
+
+
+def mixed(count: int) -> list[Request]:
+    return [Request(p, n=1 + i % 3, sampling=KINDS[i % 5], stop_ids=(1, 2)) for i, p in enumerate(prompts(count))]

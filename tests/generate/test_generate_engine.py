@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from generate_cases import GREEDY, decoder, one, packed_logits, prompts, shape
+from generate_cases import GREEDY, decoder, mixed, one, packed_logits, prompts, shape
 
 from fledge.core.errors import ConfigError, DataError
 from fledge.generate.engine import Completion, Engine, Request
@@ -96,14 +96,7 @@ def test_log_probability_under_the_filters(engine: Engine) -> None:
 
 def test_alone_or_among_others_the_same(engine: Engine) -> None:
     """Greedy and sampled, filtered and not, waves of several sizes and prompts that leave early."""
-    kinds = [
-        GREEDY,
-        Sampling(max_new_tokens=24, seed=5),
-        Sampling(max_new_tokens=25, seed=6, temperature=0.7, top_p=0.8),
-        Sampling(max_new_tokens=30, seed=7, top_k=5, repetition_penalty=1.1),
-        Sampling(max_new_tokens=1, seed=8),
-    ]
-    requests = [Request(p, n=1 + i % 3, sampling=kinds[i % 5], stop_ids=(1, 2)) for i, p in enumerate(prompts(11))]
+    requests = mixed(11)
     together = engine.generate(requests)
     for other in (Engine((engine.decoder, None), max_rows=1), Engine((engine.decoder, None), max_rows=64)):
         apart = other.generate(requests)

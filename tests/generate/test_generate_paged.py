@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from generate_cases import GREEDY, chat_folder, decoder, prompts, shape
+from generate_cases import chat_folder, decoder, mixed, prompts, shape
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 
@@ -28,14 +28,7 @@ from fledge.generate.page_reading import (
 from fledge.generate.pages import PagedCache, Pages, pages_at_most, pages_at_once
 from fledge.generate.sampling import Sampling
 
-KINDS = [
-    GREEDY,
-    Sampling(max_new_tokens=24, seed=5),
-    Sampling(max_new_tokens=25, seed=6, temperature=0.7, top_p=0.8),
-    Sampling(max_new_tokens=30, seed=7, top_k=5, repetition_penalty=1.1),
-    Sampling(max_new_tokens=1, seed=8),
-]
-REQUESTS = [Request(p, n=1 + i % 3, sampling=KINDS[i % 5], stop_ids=(1, 2)) for i, p in enumerate(prompts(17))]
+REQUESTS = mixed(17)
 
 
 def same(found: list[list[Completion]], expected: list[list[Completion]]) -> None:

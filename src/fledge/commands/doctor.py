@@ -31,14 +31,8 @@ def doctor() -> None:
     table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
     table.add_column(style="bold")
     table.add_column(overflow="fold")
-    for name, value in [
-        *_machine_rows(),
-        *_rates(facts.device),
-        *_loop_rows(facts),
-        *_cache_rows(facts),
-        *_disk_rows(),
-        *_sandbox_rows(),
-    ]:
+    found = [*_machine_rows(), *_rates(facts.device), *_loop_rows(facts), *_cache_rows(facts)]
+    for name, value in [*found, *_disk_rows(), *_sandbox_rows()]:
         table.add_row(name, value)
     table.add_row("fledge", _version("fledge"))
     table.add_row("torch", _version("torch"))
@@ -123,18 +117,14 @@ def _cache_rows(facts: Machine) -> list[tuple[str, str]]:
     """How the engine would keep keys and values, asked of the device for the shape of Qwen2-0.5B."""
     import torch
 
-    from fledge.generate.page_reading import best_reader
+    from fledge.generate.page_reading import IN_PLACE, best_reader
     from fledge.generate.pages import PAGE
 
     reader = best_reader(facts.device, getattr(torch, facts.dtype), 14, 2, 64, PAGE)
-    how = {
-        **dict.fromkeys(
-            ("table", "table and ends"), f"pages of {PAGE} tokens, which varlen_attn reads through a table"
-        ),
-        "side by side": "a block for each cohort; pages (paged=True) would be copied side by side for varlen_attn",
-        "gathered": "a block for each cohort; pages (paged=True) would be gathered for plain products",
-    }
-    return [("engine's cache", how[reader])]
+    if reader in IN_PLACE:
+        return [("engine's cache", f"pages of {PAGE} tokens, which varlen_attn reads through a table")]
+    how = "gathered for plain products" if reader == "gathered" else "copied side by side for varlen_attn"
+    return [("engine's cache", f"a block for each cohort; pages (paged=True) would be {how}")]
 
 
 def _disk_rows() -> list[tuple[str, str]]:

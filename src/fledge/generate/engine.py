@@ -20,7 +20,7 @@ from fledge.generate.cohort import Cohort, Completion, Group, Request
 from fledge.generate.defaults import chat_sampling, stop_tokens
 from fledge.generate.loaded import LoadedModel
 from fledge.generate.native import NativeStep, missing
-from fledge.generate.page_reading import best_reader
+from fledge.generate.page_reading import IN_PLACE, best_reader
 from fledge.generate.pages import PAGE, PagedCache, Pages, pages_at_most, pages_at_once
 from fledge.generate.step import Step
 from fledge.model.decoder import Decoder
@@ -82,7 +82,7 @@ class Engine:
         weight, config = self.decoder.output_weight, self.decoder.config
         heads = config.num_attention_heads, config.num_key_value_heads
         dtype = Step.cache_dtype(weight)
-        return best_reader(str(weight.device), dtype, *heads, config.head_dim, self.page).startswith("table")
+        return best_reader(str(weight.device), dtype, *heads, config.head_dim, self.page) in IN_PLACE
 
     # ------------------------------------------------------------------------------------------ many
 

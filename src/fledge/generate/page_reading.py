@@ -102,6 +102,7 @@ READERS: dict[str, Reader] = {
     "side by side": side_by_side,
     "gathered": gathered,
 }
+IN_PLACE = ("table", "table and ends")  # those that copy nothing
 
 
 @functools.cache
